@@ -1,0 +1,259 @@
+"""Question answering by models that write: freely, or held to the words of the context."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Encoding
+
+from backprop.engines import Decoding, Generation
+from backprop.handlers.chunks import windows
+from backprop.handlers.prompts import Message, fill
+from backprop.handlers.spans import Span, answer_of
+from backprop.handlers.writer import Writer
+from backprop.inputs import Row
+
+__all__ = ["GroundedAnswers", "QAPrompt", "WrittenAnswers"]
+
+
+@dataclass(frozen=True)
+class QAPrompt:
+    """How a model was trained to be asked.
+
+    Args:
+        ask: holds ``{question}`` and ``{context}``.
+        turn: one earlier ``{question}`` and ``{answer}``, put before.
+    """
+
+    ask: str
+    turn: str
+
+    def fill(self, row: Row, context: str) -> str:
+        """Return the prompt of a question about ``context``."""
+        turns = zip(row.get("prev_q", ()), row.get("prev_a", ()), strict=True)
+        history = "".join(fill(self.turn, question=q, answer=a) for q, a in turns)
+        return history + fill(self.ask, question=row["question"], context=context)
+
+
+class WrittenAnswers:
+    """Answers ``qa`` with an encoder-decoder that was trained to.
+
+    Args:
+        writer: runs the prompts.
+        prompt: how to ask.
+    """
+
+    def __init__(self, writer: Writer, *, prompt: QAPrompt) -> None:
+        self.writer = writer
+        self.prompt = prompt
+
+    def answer(self, rows: list[Row], options: dict[str, Any]) -> list[Any]:
+        """Return one answer a row; over several windows of a long context the surest one.
+
+        Args:
+            rows: each has ``question``, ``context`` and perhaps ``prev_q``, ``prev_a``.
+            options: ``details`` (start and end are -1 where the answer's words are not in the
+                context), ``allow_no_answer``, ``long`` (default ``chunk``).
+        """
+        prompts, owners = [], []
+        for i, row in enumerate(rows):
+            frame = len(self.writer.prompt(self.prompt.fill(row, "")))
+            room = self.writer.tokens.max_length - frame
+            for start, end in windows(self.writer.tokens, row["context"], room, options):
+                text = self.prompt.fill(row, row["context"][start:end])
+                prompts.append(self.writer.prompt(text))
+                owners.append(i)
+        decoding = dataclasses.replace(self.writer.defaults, max_new=MAX_ANSWER_TOKENS, scored=True)
+        written = self.writer.write(prompts, [decoding] * len(prompts))
+        found: list[list[Span]] = [[] for _ in rows]
+        for owner, [generation] in zip(owners, written, strict=True):
+            found[owner].append(self._place(generation, rows[owner]["context"]))
+        allow_none = options.get("allow_no_answer", False)
+        return [answer_of(_surest(spans, allow_none), options) for spans in found]
+
+    def _place(self, generation: Generation, context: str) -> Span:
+        text = self.writer.text(generation)
+        start = context.lower().find(text.lower()) if text else -1
+        end = start + len(text) if start >= 0 else -1
+        return Span(text, _probability(generation), start, end)
+
+
+MAX_ANSWER_TOKENS = 64
+
+
+def _surest(spans: Sequence[Span], allow_none: bool) -> Span:
+    """Return the best answer; an empty one only if that is allowed or there is no other."""
+    answers = [span for span in spans if span.text]
+    if not answers or (allow_none and all(span.text == "" for span in spans)):
+        return Span("", max(span.score for span in spans), 0, 0)
+    return max(answers, key=lambda span: span.score)
+
+
+def _probability(generation: Generation) -> float:
+    """Return the mean probability of a token, geometric; 0 where it is unknown."""
+    return 0.0 if math.isnan(generation.score) else math.exp(generation.score)
+
+
+class GroundedAnswers:
+    """Answers ``qa`` with an instruct model that may only write pieces of the context.
+
+    At each step the model chooses among the tokens that continue some piece of the context which
+    starts and ends with a word, so an answer can't be invented.
+
+    Args:
+        writer: runs the prompts; its model has a chat template.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+
+    def answer(self, rows: list[Row], options: dict[str, Any]) -> list[Any]:
+        """Return one answer a row, always characters of its context.
+
+        Args:
+            rows: each has ``question``, ``context`` and perhaps ``prev_q``, ``prev_a``.
+            options: ``details``, ``allow_no_answer``, ``long`` (default ``chunk``: a window
+                slides over the context and the surest answer of all windows is returned).
+        """
+        allow_none = options.get("allow_no_answer", False)
+        asked: list[_Asked] = []
+        for i, row in enumerate(rows):
+            frame = len(self.writer.ask(_conversation(row, "", allow_none)))
+            room = min(self.writer.tokens.max_length - frame - MAX_ANSWER_TOKENS, WINDOW)
+            for start, end in windows(self.writer.tokens, row["context"], room, options):
+                context = row["context"][start:end]
+                prompt = self.writer.ask(_conversation(row, context, allow_none))
+                asked.append(_Asked(i, start, prompt, Pieces(self.writer, context, allow_none)))
+        found: list[list[Span]] = [[] for _ in rows]
+        for own, generation in zip(asked, self._write(asked), strict=True):
+            found[own.owner].append(own.pieces.span(generation, own.start))
+        return [answer_of(_surest(spans, allow_none), options) for spans in found]
+
+    def _write(self, asked: list[_Asked]) -> list[Generation]:
+        decoding = Decoding(max_new=MAX_ANSWER_TOKENS, beams=BEAMS, scored=True)
+        written = self.writer.write(
+            [own.prompt for own in asked],
+            [decoding] * len(asked),
+            [own.pieces.allowed for own in asked],
+        )
+        return [generations[0] for generations in written]
+
+
+WINDOW = 1024
+"""Tokens of context read at once; the starter model loses the thread in longer ones."""
+
+BEAMS = 1
+
+NO_ANSWER = "unanswerable"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    owner: int
+    start: int
+    prompt: list[int]
+    pieces: Pieces
+
+
+def _conversation(row: Row, context: str, allow_none: bool) -> list[Message]:
+    """Return the messages that ask the row's question about ``context``."""
+    raise NotImplementedError
+
+
+class Pieces:
+    """The token sequences of all pieces of a context that start and end with a word.
+
+    Args:
+        writer: whose tokenizer writes them.
+        context: what they are pieces of.
+        allow_none: whether the words for "no answer" may be written too.
+    """
+
+    def __init__(self, writer: Writer, context: str, allow_none: bool) -> None:
+        self.tokens = writer.tokens
+        self.context = context
+        self.ends = sorted(writer.generator.ends)
+        words = list(WORD.finditer(context))
+        starts = [word.start() for word in words]
+        last = [words[min(i + MAX_ANSWER_WORDS, len(words)) - 1].end() for i in range(len(words))]
+        texts = [context[start:end] for start, end in zip(starts, last, strict=True)]
+        if allow_none:
+            starts.append(-1)
+            texts.append(NO_ANSWER)
+        # Each is tokenised from its own start: an answer begins without the space before it.
+        encodings = self.tokens.plain(texts)
+        self.paths = [
+            _Path(start, tuple(encoding.ids), _word_ends(encoding, text))
+            for start, encoding, text in zip(starts, encodings, texts, strict=True)
+        ]
+        self.reached: dict[tuple[int, ...], list[_Path]] = {(): self.paths}
+
+    def allowed(self, tokens: Sequence[int]) -> list[int]:
+        """Return what may come after ``tokens``: the next token of any piece, or the end."""
+        following = self._reached(tuple(tokens))
+        place = len(tokens)
+        allowed = {path.ids[place] for path in following if len(path.ids) > place}
+        if any(place in path.ends for path in following) or not allowed:
+            allowed.update(self.ends)
+        return sorted(allowed)
+
+    def span(self, generation: Generation, offset: int) -> Span:
+        """Return the piece that was written; the first of several alike.
+
+        Args:
+            generation: the tokens of a piece, or of the start of one.
+            offset: where the context begins in the whole text.
+        """
+        place = len(generation.tokens)
+        for path in self._reached(tuple(generation.tokens)):
+            if path.start < 0:
+                return Span("", _probability(generation), 0, 0)
+            if place in path.ends:
+                start, end = path.start, path.start + path.ends[place]
+                score = _probability(generation)
+                return Span(self.context[start:end], score, offset + start, offset + end)
+        return Span("", 0.0, 0, 0)
+
+    def _reached(self, tokens: tuple[int, ...]) -> list[_Path]:
+        """Return the pieces that begin with ``tokens``."""
+        if tokens not in self.reached:
+            before = self._reached(tokens[:-1])
+            place = len(tokens) - 1
+            self.reached[tokens] = [
+                path
+                for path in before
+                if len(path.ids) > place and path.ids[place] == tokens[place]
+            ]
+        return self.reached[tokens]
+
+
+WORD = re.compile(r"\w+(?:[-'\u2019.,:/]\w+)*[%\u00b0]?|[$\u00a3\u20ac]\s?\d[\d.,]*")
+MAX_ANSWER_WORDS = 24
+
+
+@dataclass(frozen=True)
+class _Path:
+    """One piece's tokens, from its first word on.
+
+    Args:
+        start: its first character in the context; -1 for the words for "no answer".
+        ids: token ids.
+        ends: number of tokens after which a word ends, to the number of characters up to there.
+    """
+
+    start: int
+    ids: tuple[int, ...]
+    ends: dict[int, int]
+
+
+def _word_ends(encoding: Encoding, text: str) -> dict[int, int]:
+    """Return after how many tokens, and characters, a word of ``text`` ends."""
+    ends = {word.end() for word in WORD.finditer(text)}
+    return {
+        i + 1: offset[1] for i, offset in enumerate(encoding.offsets) if offset[1] in ends
+    }

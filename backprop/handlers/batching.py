@@ -1,0 +1,55 @@
+"""Batches of similar length within a token budget, answers back in the caller's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+__all__ = ["TOKEN_BUDGET", "in_batches"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+TOKEN_BUDGET = 4096
+"""Padded tokens a batch: enough to fill a CPU's matrix kernels, small enough for its caches."""
+
+MAX_ROWS = 128
+
+
+def in_batches(
+    items: Sequence[Item],
+    lengths: Sequence[int],
+    run: Callable[[list[Item]], Sequence[Result]],
+    *,
+    budget: int = TOKEN_BUDGET,
+    max_rows: int = MAX_ROWS,
+) -> list[Result]:
+    """Return ``run``'s result for each item, in order, having run items of like length together.
+
+    Args:
+        items: what to run.
+        lengths: each item's length, in tokens.
+        run: takes a batch, returns one result an item.
+        budget: most padded tokens a batch; a single item may be longer.
+        max_rows: most items a batch.
+    """
+    results: list[Result | None] = [None] * len(items)
+    for batch in _batches(lengths, budget, max_rows):
+        answers = run([items[i] for i in batch])
+        for i, answer in zip(batch, answers, strict=True):
+            results[i] = answer
+    return [result for result in results if result is not None]
+
+
+def _batches(lengths: Sequence[int], budget: int, max_rows: int) -> Iterator[list[int]]:
+    """Yield indices, longest first, so that memory peaks in the first batch."""
+    batch: list[int] = []
+    longest = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) == max_rows or (len(batch) + 1) * longest > budget):
+            yield batch
+            batch = []
+        longest = lengths[i] if not batch else longest
+        batch.append(i)
+    if batch:
+        yield batch

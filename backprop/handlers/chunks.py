@@ -1,0 +1,75 @@
+"""Long texts in parts: sliding windows, and runs of whole sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backprop.handlers.long import note_cut, refuse
+from backprop.handlers.sentences import Sentence, split
+from backprop.handlers.tokens import Tokens
+
+__all__ = ["sentence_runs", "windows"]
+
+
+def windows(
+    tokens: Tokens, text: str, room: int, options: Mapping[str, Any]
+) -> list[tuple[int, int]]:
+    """Return (first character, one past the last) of windows that cover ``text``.
+
+    Args:
+        tokens: the model's tokenizer.
+        text: what may be too long.
+        room: most tokens a window; neighbours share a quarter of it.
+        options: ``long``: ``chunk`` (default), ``truncate`` (the first only) or ``error``.
+
+    Raises:
+        InputError: it does not fit and ``long`` is ``error``, or there is no room at all.
+    """
+    [encoding] = tokens.plain([text])
+    length, long = len(encoding.ids), options.get("long", "chunk")
+    if length <= room:
+        return [(0, len(text))]
+    refuse("context", length, room, long)
+    encoding.truncate(room, room // 4)
+    pieces = [encoding, *encoding.overflowing]
+    spans = [(piece.offsets[0][0], piece.offsets[-1][1]) for piece in pieces]
+    if long == "truncate":
+        note_cut(1, 1, length - room, tokens.max_length)
+        return spans[:1]
+    return spans
+
+
+def sentence_runs(tokens: Tokens, text: str, room: int) -> list[str]:
+    """Return parts of ``text`` of whole sentences, each at most ``room`` tokens.
+
+    A sentence that is longer by itself is cut between tokens; nothing is lost.
+
+    Args:
+        tokens: the model's tokenizer.
+        text: what is too long.
+        room: most tokens a part.
+    """
+    runs: list[list[Sentence]] = [[]]
+    used = 0
+    for sentence in _short_sentences(tokens, text, room):
+        [length] = tokens.count([sentence.text])
+        if runs[-1] and used + length > room:
+            runs.append([])
+            used = 0
+        runs[-1].append(sentence)
+        used += length
+    return [text[run[0].start : run[-1].end] for run in runs if run]
+
+
+def _short_sentences(tokens: Tokens, text: str, room: int) -> Sequence[Sentence]:
+    """Return the sentences, those over ``room`` tokens in pieces."""
+    short: list[Sentence] = []
+    for sentence in split(text):
+        [encoding] = tokens.plain([sentence.text])
+        encoding.truncate(room, 0)
+        for piece in [encoding, *encoding.overflowing]:
+            first, last = piece.offsets[0][0], piece.offsets[-1][1]
+            start, end = sentence.start + first, sentence.start + last
+            short.append(Sentence(text[start:end], start, end))
+    return short

@@ -1,0 +1,156 @@
+"""Pictures to arrays, by the rules of a hub model's ``preprocessor_config.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from backprop.engines import Array
+from backprop.errors import ArtefactError
+from backprop.pictures import Picture
+
+__all__ = ["Pixels"]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How to turn an image into a model's input: resize, crop, scale, normalise.
+
+    Args:
+        resize: (height, width), or None.
+        shortest_edge: length of the shorter side after resizing, keeping proportions, or None.
+        crop: (height, width) cut out of the centre, or None.
+        resample: Pillow's filter number.
+        factor: what 8-bit values are multiplied by.
+        mean: subtracted from each channel.
+        std: each channel is divided by it.
+    """
+
+    resize: tuple[int, int] | None
+    shortest_edge: int | None
+    crop: tuple[int, int] | None
+    resample: int
+    factor: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Pixels:
+        """Return the rules of a ``preprocessor_config.json``, read as transformers does.
+
+        Raises:
+            ArtefactError: it asks for something this does not do.
+        """
+        if config.get("do_pad"):
+            raise ArtefactError("Image models that pad their input (do_pad) are not supported.")
+        size = config.get("size") if config.get("do_resize", True) else None
+        kind = str(config.get("image_processor_type", config.get("feature_extractor_type", "")))
+        resize, shortest, crop = _sizes(size, kind, config)
+        mean, std = (0.0,) * 3, (1.0,) * 3
+        if config.get("do_normalize", True):
+            mean = tuple(config.get("image_mean", (0.5,) * 3))
+            std = tuple(config.get("image_std", (0.5,) * 3))
+        if kind.startswith("EfficientNet") and config.get("include_top", True):
+            # Its classifier was trained on input divided by the deviation a second time.
+            deviation = tuple(config.get("image_std", (0.5,) * 3))
+            mean = tuple(mean)
+            std = tuple(a * b for a, b in zip(std, deviation, strict=True))
+        factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+        resample = int(config.get("resample", Image.Resampling.BICUBIC))
+        return cls(resize, shortest, crop, resample, factor, mean, std)
+
+    def arrays(self, pictures: Sequence[Picture]) -> Array:
+        """Return the decoded pictures, shape (len(pictures), 3, height, width), float32.
+
+        Raises:
+            InputError: a picture's pixel data is damaged.
+        """
+        return np.stack([self.array(picture.rgb()) for picture in pictures])
+
+    def array(self, image: Image.Image) -> Array:
+        """Return one RGB image, shape (3, height, width), float32."""
+        if self.shortest_edge is not None:
+            image = _without_far_ends(image)
+            image = image.resize(_keep_proportions(image.size, self.shortest_edge), self.resample)
+        if self.resize is not None:
+            image = image.resize(self.resize[::-1], self.resample)
+        if self.crop is not None:
+            image = _centre(image, *self.crop)
+        scale = np.asarray(self.factor / np.asarray(self.std), np.float32)
+        shift = np.asarray(np.asarray(self.mean) / np.asarray(self.std), np.float32)
+        values: Array = np.asarray(image, np.float32) * scale - shift
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+Sizes = tuple[tuple[int, int] | None, int | None, tuple[int, int] | None]
+
+
+def _sizes(size: Any, kind: str, config: Mapping[str, Any]) -> Sizes:
+    """Return (resize, shortest edge, crop)."""
+    crop = None
+    if config.get("do_center_crop", kind.startswith("CLIP")):
+        crop = _pair(config.get("crop_size", 224))
+    if size is None:
+        return None, None, crop
+    shortest = size.get("shortest_edge") if isinstance(size, Mapping) else None
+    if kind.startswith("ConvNext"):
+        return _convnext(shortest or _pair(size)[0], config)
+    if isinstance(size, int) and kind.startswith("CLIP"):
+        shortest = size
+    if shortest is not None:
+        return None, int(shortest), crop
+    return _pair(size), None, crop
+
+
+def _convnext(edge: int, config: Mapping[str, Any]) -> Sizes:
+    """ConvNeXt below 384 pixels resizes a little larger and crops; from there it squeezes."""
+    if edge >= CONVNEXT_SQUEEZES_FROM:
+        return (edge, edge), None, None
+    return None, int(edge / config.get("crop_pct", 224 / 256)), (edge, edge)
+
+
+CONVNEXT_SQUEEZES_FROM = 384
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    """Return (height, width) of a config's size.
+
+    Raises:
+        ArtefactError: it has another form.
+    """
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Mapping) and {"height", "width"} <= set(size):
+        return int(size["height"]), int(size["width"])
+    if isinstance(size, Mapping) and "shortest_edge" in size:
+        return int(size["shortest_edge"]), int(size["shortest_edge"])
+    raise ArtefactError(f"An image size of the form {size!r} is not supported.")
+
+
+def _keep_proportions(size: tuple[int, int], shortest: int) -> tuple[int, int]:
+    """Return (width, height) with the shorter side ``shortest`` pixels long."""
+    width, height = size
+    if width <= height:
+        return shortest, max(1, int(shortest * height / width))
+    return max(1, int(shortest * width / height)), shortest
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """Return the middle of a very long or tall image, which resizing would make enormous."""
+    reach = MAX_PROPORTION * min(image.size)
+    if max(image.size) <= reach:
+        return image
+    return _centre(image, min(image.height, reach), min(image.width, reach))
+
+
+MAX_PROPORTION = 32
+
+
+def _centre(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Return the middle of ``image``; what lies beyond its borders is black."""
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

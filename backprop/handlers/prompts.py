@@ -1,0 +1,89 @@
+"""Prompts: a text to the token ids a generator starts from, plainly or by chat template."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from backprop.errors import InputError
+from backprop.handlers.tokens import Tokens
+
+__all__ = ["ChatTemplate", "Message", "fill"]
+
+Message = dict[str, str]
+"""``{"role": "system" | "user" | "assistant", "content": …}``"""
+
+
+def fill(template: str, **values: str) -> str:
+    """Return ``template`` with each ``{name}`` replaced; braces in the values stay as they are."""
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
+
+
+class ChatTemplate:
+    """A model's own way to write a conversation, rendered in a sandbox.
+
+    Args:
+        source: Jinja text, as in ``chat_template.jinja`` or ``tokenizer_config.json``.
+        special: special tokens the template may name, such as ``bos_token``.
+    """
+
+    def __init__(self, source: str, special: Mapping[str, str]) -> None:
+        self.source = source
+        self.special = dict(special)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Return the conversation as text, open for the assistant's next words.
+
+        Raises:
+            InputError: the template refuses the conversation.
+        """
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        try:
+            return environment.from_string(self.source).render(
+                messages=list(messages),
+                add_generation_prompt=True,
+                enable_thinking=False,
+                **self.special,
+            )
+        except TemplateError as error:
+            raise InputError(
+                f"The model's chat template refused the conversation ({error}); received roles "
+                f"{[message['role'] for message in messages]}."
+            ) from error
+
+    def tokens(self, messages: Sequence[Message], tokens: Tokens) -> list[int]:
+        """Return the conversation's token ids; the template writes its own special tokens."""
+        [encoding] = tokens.plain([self.render(messages)])
+        ids: list[int] = encoding.ids
+        return ids
+
+
+class _Generation(Extension):
+    """Renders ``{% generation %}…{% endgeneration %}``, a mark some templates use, as its body."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)

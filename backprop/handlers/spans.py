@@ -1,0 +1,152 @@
+"""Extractive question answering: the best span of the context, over sliding windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tokenizers import Encoding
+
+from backprop.engines import Array, Engine
+from backprop.handlers.batching import in_batches
+from backprop.handlers.long import fit
+from backprop.handlers.probabilities import sigmoid
+from backprop.handlers.tokens import Tokens
+from backprop.inputs import Row
+
+__all__ = ["Span", "SpanAnswers", "answer_of", "trimmed", "with_history"]
+
+MAX_ANSWER_TOKENS = 30
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a context.
+
+    Args:
+        text: the characters from ``start`` to ``end`` of the context; empty for no answer.
+        score: between 0 and 1.
+        start: first character.
+        end: one past the last character.
+    """
+
+    text: str
+    score: float
+    start: int
+    end: int
+
+
+def answer_of(span: Span, options: dict[str, Any]) -> Any:
+    """Return the span's text, or with ``details`` its score and place too."""
+    if not options.get("details", False):
+        return span.text
+    return {"answer": span.text, "score": span.score, "start": span.start, "end": span.end}
+
+
+def trimmed(context: str, start: int, end: int, score: float) -> Span:
+    """Return the span without white space at its ends; some tokenizers' offsets include it."""
+    text = context[start:end]
+    start += len(text) - len(text.lstrip())
+    return Span(text.strip(), score, start, start + len(text.strip()))
+
+
+def with_history(row: Row) -> str:
+    """Return the question with the earlier questions and answers before it."""
+    turns = zip(row.get("prev_q", ()), row.get("prev_a", ()), strict=True)
+    return " ".join([f"{question} {answer}" for question, answer in turns] + [row["question"]])
+
+
+class SpanAnswers:
+    """Answers ``qa`` with a model that scores each token as start and end of the answer.
+
+    Args:
+        engine: has the function ``spans``; column 0 is start, 1 is end.
+        tokens: the model's tokenizer.
+        no_answer_bias: added to the null score when ``allow_no_answer``.
+
+    Source: spans and null score, Devlin et al. 2018, arXiv:1810.04805, section 4.3.
+    """
+
+    def __init__(
+        self, engine: Engine, tokens: Tokens, *, no_answer_bias: float = 0.0, stride: int = 128
+    ) -> None:
+        self.engine = engine
+        self.tokens = tokens
+        self.no_answer_bias = no_answer_bias
+        self.stride = stride
+
+    def answer(self, rows: list[Row], options: dict[str, Any]) -> list[Any]:
+        """Return one answer a row, always characters of its context.
+
+        Args:
+            rows: each has ``question``, ``context`` and perhaps ``prev_q``, ``prev_a``.
+            options: ``details``, ``allow_no_answer``, ``long`` (default ``chunk``: a window
+                slides over the context and the best span of all windows is the answer).
+        """
+        if not rows:
+            return []
+        windows = fit(
+            self.tokens,
+            [row["context"] for row in rows],
+            pairs=[with_history(row) for row in rows],
+            long=options.get("long", "chunk"),
+            stride=self.stride,
+            pair_first=True,
+        )
+        logits = in_batches(windows.encodings, windows.lengths, self._run)
+        found: list[list[_Candidate]] = [[] for _ in rows]
+        for owner, encoding, scores in zip(windows.owners, windows.encodings, logits, strict=True):
+            found[owner].append(_best(scores, encoding))
+        return [
+            answer_of(self._choose(row["context"], candidates, options), options)
+            for row, candidates in zip(rows, found, strict=True)
+        ]
+
+    def _choose(
+        self, context: str, candidates: list[_Candidate], options: dict[str, Any]
+    ) -> Span:
+        """Return the best span of all windows, or none where even that loses to the null span."""
+        best = max(candidates, key=lambda candidate: candidate.score)
+        null = min(candidate.null for candidate in candidates) + self.no_answer_bias
+        probability = float(sigmoid(np.asarray(best.score - null)))
+        if options.get("allow_no_answer", False) and best.score < null:
+            return Span("", 1 - probability, 0, 0)
+        return trimmed(context, best.start, best.end, probability)
+
+    def _run(self, encodings: list[Encoding]) -> Sequence[Array]:
+        """Return each row's logits without padding, shape (its length, 2)."""
+        logits = self.engine.run("spans", **self.tokens.arrays(encodings))
+        rows = zip(logits, encodings, strict=True)
+        if self.tokens.pad_left:
+            return [row[-len(encoding.ids) :] for row, encoding in rows]
+        return [row[: len(encoding.ids)] for row, encoding in rows]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A window's best span: its score, the window's null score, and its characters."""
+
+    score: float
+    null: float
+    start: int
+    end: int
+
+
+def _best(logits: Array, encoding: Encoding) -> _Candidate:
+    inside = np.array([sequence == 1 for sequence in encoding.sequence_ids])
+    starts = np.where(inside, logits[:, 0], -np.inf)
+    ends = np.where(inside, logits[:, 1], -np.inf)
+    scores = starts[:, None] + ends[None, :]
+    scores = np.where(_in_reach(len(starts)), scores, -np.inf)
+    first, last = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    start, end = encoding.offsets[first][0], encoding.offsets[last][1]
+    return _Candidate(float(scores[first, last]), float(logits[0].sum()), start, end)
+
+
+def _in_reach(length: int) -> Array:
+    """Return which (first, last) pairs are spans of allowed length, shape (length, length)."""
+    distance = np.arange(length)[None, :] - np.arange(length)[:, None]
+    reach: Array = (distance >= 0) & (distance < MAX_ANSWER_TOKENS)
+    return reach

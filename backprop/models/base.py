@@ -1,0 +1,242 @@
+"""The contract of every model, and models that are made from a path."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import nn
+
+from backprop import inputs
+from backprop.engines.torch import device_of
+from backprop.errors import InputError, UnsupportedTaskError
+from backprop.inputs import Row
+
+__all__ = ["BaseModel", "Handler", "PathModel", "default_device"]
+
+
+class Handler(Protocol):
+    """Rows of one task in, one answer each out."""
+
+    def answer(self, rows: list[Row], options: dict[str, Any]) -> list[Any]:
+        """Return one answer a row, in order."""
+        ...
+
+
+class BaseModel(nn.Module):
+    """A model: called as ``model({…}, task="qa")`` with one item or a list, JSON comes back.
+
+    A subclass either overrides ``__call__`` itself, or fills in ``HANDLERS`` and one method a
+    task; then input is checked and batched for it.
+
+    Args:
+        model: any callable to wrap; what is called where no handler does the task.
+        name: 3 to 100 characters of a-z, 0-9, ``-`` and ``_``; needed once it is saved.
+        description: for people.
+        tasks: task strings it does; by default those of ``HANDLERS``, or the default of a
+            ``task`` argument of the subclass's own ``__call__``.
+        details: anything else worth keeping; JSON.
+    """
+
+    HANDLERS: ClassVar[Mapping[str, str]] = {}
+    """Task string to the name of the method that returns its handler."""
+
+    name: str | None = None
+    description: str | None = None
+    details: Mapping[str, Any] | None = None
+    tasks: list[str] = []
+
+    def __new__(cls, *_: Any, **__: Any) -> BaseModel:
+        """Prepare the module, so that a subclass need not call ``super().__init__``."""
+        self = super().__new__(cls)
+        nn.Module.__init__(self)
+        self.__dict__["tasks"] = list(cls.tasks or cls.HANDLERS or _default_task(cls))
+        return self
+
+    def __init__(
+        self,
+        model: Callable[..., Any] | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        tasks: list[str] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        given = {"name": name, "description": description, "details": details}
+        for field, value in given.items():
+            if value is not None:
+                setattr(self, field, value)
+        if tasks is not None:
+            self.tasks = list(tasks)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the answer to ``(task_input, task=…)``, or what the wrapped callable returns.
+
+        Raises:
+            UnsupportedTaskError: the model does not do the task.
+            InputError: the input does not fit the task's schema.
+        """
+        if self.HANDLERS and args and isinstance(args[0], Mapping):
+            return self.answer(args[0], kwargs.get("task") or self._only_task())
+        if not callable(self.model):
+            raise UnsupportedTaskError(
+                f"{type(self).__name__} has nothing to call: it wraps no model and does "
+                f"{', '.join(self.tasks) or 'no task'}; pass a dictionary and task=…"
+            )
+        return self.model(*args, **kwargs)
+
+    def answer(self, task_input: object, task: str) -> Any:
+        """Return the answer to the task's input dictionary, in the shape it was asked.
+
+        Raises:
+            UnsupportedTaskError: the model does not do the task.
+            InputError: the input does not fit the task's schema.
+        """
+        handler = self.handler(task)
+        request = inputs.read(task, task_input)
+        answers = handler.answer(request.rows, request.options)
+        return inputs.unwrap(answers, single=request.single)
+
+    def handler(self, task: str) -> Handler:
+        """Return what answers ``task``, built on first use.
+
+        Raises:
+            UnsupportedTaskError: the model does not do the task.
+        """
+        if task not in self.tasks or task not in self.HANDLERS:
+            raise UnsupportedTaskError(
+                f"{self.name or type(self).__name__} does not do {task!r}; it does: "
+                f"{', '.join(self.tasks) or 'no task'}."
+            )
+        built = self.__dict__.setdefault("_handlers", {})
+        if task not in built:
+            built[task] = getattr(self, self.HANDLERS[task])()
+        found: Handler = built[task]
+        return found
+
+    def forget_handlers(self) -> None:
+        """Build handlers anew at the next call, after labels or weights have changed shape."""
+        self.__dict__.pop("_handlers", None)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the keyword arguments that make this model again from its saved files; JSON."""
+        return {}
+
+    def save_files(self, folder: Path) -> None:
+        """Write weights and tokenizer into ``folder``; the model stays as it is.
+
+        Raises:
+            InputError: this class has no files of its own to save.
+        """
+        raise InputError(
+            f"{type(self).__name__} does not say how to save its weights; override save_files "
+            "and settings, or save the whole object with backprop.save, which uses dill."
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return device_of(self)
+
+    def _only_task(self) -> str:
+        if len(self.tasks) == 1:
+            return self.tasks[0]
+        raise InputError(
+            f"{self.name or type(self).__name__} does several tasks; pass task= one of: "
+            f"{', '.join(self.tasks)}."
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickling keeps: all but the handlers, which are built again."""
+        state = dict(self.__dict__)
+        state.pop("_handlers", None)
+        return state
+
+
+def _default_task(cls: type[BaseModel]) -> list[str]:
+    """Return the default of the ``task`` argument of a subclass's own ``__call__``, if any."""
+    argument = inspect.signature(cls.__call__).parameters.get("task")
+    default = argument.default if argument is not None else None
+    return [default] if isinstance(default, str) else []
+
+
+def default_device() -> str:
+    """Return ``cuda`` where torch finds one, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class PathModel(BaseModel):
+    """A model and a tokenizer, each made from a path.
+
+    Args:
+        model_path: given to ``init_model``.
+        tokenizer_path: given to ``init_tokenizer``; ``model_path`` by default.
+        name: see ``BaseModel``.
+        description: see ``BaseModel``.
+        tasks: see ``BaseModel``.
+        details: see ``BaseModel``.
+        init_model: called with the path, or a class with ``from_pretrained``.
+        init_tokenizer: the same for the tokenizer; without one there is no tokenizer.
+        device: such as ``"cpu"`` or ``"cuda:0"``; the fastest there is by default.
+    """
+
+    tokenizer: Any = None
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        tokenizer_path: str | Path | None = None,
+        name: str | None = None,
+        description: str | None = None,
+        tasks: list[str] | None = None,
+        details: Mapping[str, Any] | None = None,
+        init_model: Any = None,
+        init_tokenizer: Any = None,
+        device: str | torch.device | None = None,
+    ) -> None:
+        if init_model is None:
+            raise InputError(
+                "PathModel needs init_model: a callable that takes the path, or a class with "
+                "from_pretrained, such as transformers.AutoModel."
+            )
+        model = _make(init_model, model_path)
+        super().__init__(model, name, description, tasks, details)
+        if init_tokenizer is not None:
+            self.tokenizer = _make(init_tokenizer, tokenizer_path or model_path)
+        self.to(device or default_device())
+        if isinstance(model, nn.Module):
+            model.eval()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the wrapped model returns.
+
+        A list of token ids, or a list of such lists of one length, becomes a batch; a model that
+        also needs decoder input gets its start token.
+        """
+        if self.HANDLERS and args and isinstance(args[0], Mapping):
+            return super().__call__(*args, **kwargs)
+        if args and isinstance(args[0], (list, tuple)):
+            ids = torch.tensor(args[0], device=self.device)
+            ids = ids if ids.ndim > 1 else ids[None]
+            args = (ids, *args[1:])
+            start = _decoder_start(self.model)
+            if start is not None and len(args) == 1:
+                kwargs.setdefault("decoder_input_ids", torch.full_like(ids[:, :1], start))
+        return super().__call__(*args, **kwargs)
+
+
+def _make(init: Any, path: str | Path) -> Any:
+    """Return ``init.from_pretrained(path)`` where there is such a method, else ``init(path)``."""
+    return getattr(init, "from_pretrained", init)(str(path))
+
+
+def _decoder_start(model: Any) -> int | None:
+    """Return the token an encoder-decoder starts writing from; None for other models."""
+    config = getattr(model, "config", None)
+    if not getattr(config, "is_encoder_decoder", False):
+        return None
+    start = getattr(config, "decoder_start_token_id", None)
+    return start if start is not None else getattr(config, "pad_token_id", None)

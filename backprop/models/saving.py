@@ -1,0 +1,197 @@
+"""Save and load any model: ours as files, a user's own class by their own word."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dill
+import torch
+from safetensors.torch import load_model, save_model
+
+from backprop import artefact
+from backprop.errors import ArtefactError, InputError, NotFoundError
+from backprop.models import auto
+from backprop.models.base import BaseModel
+from backprop.models.places import saved_folder
+
+__all__ = ["load", "save"]
+
+PICKLE = "model.dill"
+WEIGHTS = "model.safetensors"
+
+
+def save(
+    model: BaseModel,
+    name: str | None = None,
+    description: str | None = None,
+    tasks: list[str] | None = None,
+    details: Mapping[str, Any] | None = None,
+    path: str | Path | None = None,
+) -> Path:
+    """Return the folder the model was saved in; the model itself stays as it is.
+
+    The folder appears whole or not at all; one that was there is replaced at once.
+
+    Args:
+        model: any model; a class of your own is saved with ``dill`` beside its weights.
+        name: 3 to 100 characters of a-z, 0-9, ``-`` and ``_``; the model's own by default.
+        description: for people; the model's own by default.
+        tasks: task strings; the model's own by default.
+        details: anything else, JSON; the model's own by default.
+        path: the folder; ``<cache>/<name>`` by default.
+
+    Raises:
+        InputError: there is no name, or it breaks the rule.
+    """
+    name = artefact.check_name(name or model.name)
+    meta = {
+        **_describe(model),
+        "name": name,
+        "description": description or model.description or "",
+        "tasks": list(tasks or model.tasks),
+        "details": dict(details or model.details or {}),
+        "version": importlib.metadata.version("backprop"),
+    }
+    if not meta["tasks"]:
+        raise InputError(f"{name} has no tasks (received {tasks!r}); pass tasks=['emotion'], say.")
+
+    def build(folder: Path) -> None:
+        _write_files(model, folder)
+        (folder / "README.md").write_text(_card(meta), "utf-8")
+
+    return artefact.write(path or artefact.default_path(name), build, meta)
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    model_class: type[BaseModel] | None = None,
+    trust_pickle: bool = False,
+    device: str | torch.device | None = None,
+) -> BaseModel:
+    """Return a saved model, every byte of it checked.
+
+    Args:
+        name_or_path: the name it was saved by, or its folder.
+        model_class: the class of a model of your own; its weights are put into ``model_class()``
+            and nothing is unpickled.
+        trust_pickle: unpickle a model of your own; this runs code from the folder, so say it only
+            of folders you or people you trust made.
+        device: such as ``"cpu"`` or ``"cuda:0"``.
+
+    Raises:
+        NotFoundError: there is no such folder.
+        ArtefactError: it is damaged, or holds pickled code and neither argument says what to do.
+    """
+    folder = saved_folder(str(name_or_path))
+    if folder is None:
+        raise NotFoundError(
+            f"There is no saved model {str(name_or_path)!r}; catalogue models are loaded by "
+            "backprop.models.AutoModel.from_pretrained(name)."
+        )
+    if not artefact.is_artefact(folder):
+        return auto.load_folder(folder, device)
+    found = artefact.read(folder)
+    if found.meta.get("class") in auto.CLASSES:
+        return auto.build(found.folder, found.meta, device).eval()
+    if model_class is not None:
+        model = _refill(model_class(), found.folder / WEIGHTS)
+    elif trust_pickle:
+        model = _unpickle(found.folder / PICKLE)
+    else:
+        return auto.build(found.folder, found.meta, device)  # says what may be passed
+    for key in ("name", "description", "details"):
+        setattr(model, key, found.meta.get(key))
+    model.tasks = list(found.meta["tasks"])
+    return model.to(device).eval() if device is not None else model.eval()
+
+
+def _describe(model: BaseModel) -> dict[str, Any]:
+    """Return the class and settings of a model, and of those it is made of."""
+    class_name = type(model).__name__
+    if not _is_ours(model):
+        return {"class": f"user:{class_name}", "settings": {}}
+    described: dict[str, Any] = {"class": class_name, "settings": model.settings()}
+    parts = _parts(model)
+    if parts:
+        described["parts"] = {
+            part: {**_describe(own), "name": own.name, "tasks": list(own.tasks)}
+            for part, own in parts.items()
+        }
+    return described
+
+
+def _parts(model: BaseModel) -> dict[str, BaseModel]:
+    parts: dict[str, BaseModel] = getattr(model, "parts", dict)()
+    return parts
+
+
+def _is_ours(model: BaseModel) -> bool:
+    kind = type(model)
+    return kind.__module__.startswith("backprop.models.") and kind.__name__ in auto.CLASSES
+
+
+def _write_files(model: BaseModel, folder: Path) -> None:
+    if not _is_ours(model):
+        _write_user_model(model, folder)
+        return
+    for part, own in _parts(model).items():
+        (folder / part).mkdir()
+        _write_files(own, folder / part)
+    if not _parts(model):
+        model.save_files(folder)
+
+
+def _write_user_model(model: BaseModel, folder: Path) -> None:
+    """Write the weights, loadable without unpickling, and the whole object by dill."""
+    save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+    buffer = io.BytesIO()
+    try:
+        dill.dump(model, buffer, recurse=True)
+    except Exception as error:  # dill raises whatever the object's own hooks raise
+        raise InputError(
+            f"{type(model).__name__} can't be pickled with dill ({error}); keep open files, locks "
+            "and the like out of the model's attributes."
+        ) from error
+    (folder / PICKLE).write_bytes(buffer.getvalue())
+
+
+def _refill(model: BaseModel, weights: Path) -> BaseModel:
+    try:
+        load_model(model, str(weights))
+    except RuntimeError as error:
+        raise ArtefactError(
+            f"The saved weights do not fit {type(model).__name__} ({error}); pass the class that "
+            "was saved."
+        ) from error
+    return model
+
+
+def _unpickle(path: Path) -> BaseModel:
+    with path.open("rb") as file:
+        model: BaseModel = dill.load(file)
+    return model
+
+
+def _card(meta: Mapping[str, Any]) -> str:
+    """Return the model card: what the model is and how to use it."""
+    lines = [
+        "---",
+        "library_name: backprop",
+        "---",
+        f"# {meta['name']}",
+        "",
+        meta["description"] or "No description was given.",
+        "",
+        f"- class: `{meta['class']}`",
+        f"- tasks: {', '.join(f'`{task}`' for task in meta['tasks'])}",
+        f"- saved with backprop {meta['version']}",
+    ]
+    if meta["details"]:
+        lines += ["", "## Details", ""]
+        lines += [f"- {key}: {value}" for key, value in meta["details"].items()]
+    return "\n".join(lines) + "\n"

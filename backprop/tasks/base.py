@@ -1,0 +1,168 @@
+"""What every task shares: choosing a model, running it here or on a server, saving it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from backprop import inputs, remote
+from backprop.errors import InputError, UnsupportedTaskError
+from backprop.models.auto import AutoModel
+from backprop.models.places import tasks_of
+from backprop.optional import load
+from backprop.specs import SPECS, TaskSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from backprop.models.base import BaseModel
+
+__all__ = ["Task"]
+
+
+class Task:
+    """A task with a model that does it.
+
+    Args:
+        model: catalogue name or alias, name or path of a saved model, hub repository, or a model
+            object; the task's starter model by default. Weights are loaded at the first call.
+        local: run here even if ``api_key`` is given.
+        api_key: run on a server, with this key.
+        device: such as ``"cpu"`` or ``"cuda:0"``; the fastest there is by default.
+        api_url: where the server is.
+
+    Raises:
+        NotFoundError: there is no such model.
+        UnsupportedTaskError: the model does not do this task.
+        InputError: ``api_key`` without ``api_url``.
+    """
+
+    task: ClassVar[str]
+    """Task string, a key of ``SPECS``."""
+
+    def __init__(
+        self,
+        model: str | Path | BaseModel | None = None,
+        local: bool = False,
+        api_key: str | None = None,
+        device: str | torch.device | None = None,
+        *,
+        api_url: str | None = None,
+    ) -> None:
+        self.api_key = api_key
+        self.api_url = api_url
+        self.device = device
+        self.is_remote = not local and (api_key is not None or api_url is not None)
+        if self.is_remote and api_url is None:
+            raise InputError(
+                "api_key was given without api_url, and the hosted service of 2021 is gone; pass "
+                "api_url='https://your-server', or leave api_key out to run here."
+            )
+        self._model: BaseModel | None = None
+        self._is_checked = self.is_remote
+        if model is None or isinstance(model, (str, Path)):
+            self.name = str(model) if model is not None else self._default()
+            if not self.is_remote:
+                self._check_tasks(tasks_of(self.name))
+        else:
+            self._adopt(model)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """What the task takes and gives."""
+        return SPECS[self.task]
+
+    @property
+    def model(self) -> BaseModel:
+        """The model, loaded at first use.
+
+        Raises:
+            SourceError: its weights can't be fetched.
+            InputError: the task runs on a server.
+        """
+        if self._model is None:
+            if self.is_remote:
+                raise InputError(f"{self.name or 'The model'} runs on {self.api_url}, not here.")
+            self._adopt(AutoModel.from_pretrained(self.name, device=self.device))
+        model: Any = self._model
+        return model  # type: ignore[no-any-return]  # set by _adopt
+
+    @classmethod
+    def list_models(
+        cls, return_dict: bool = False, display: bool = False, limit: int | None = None
+    ) -> Any:
+        """Return the names of the models that do this task; see ``AutoModel.list_models``."""
+        return AutoModel.list_models(cls.task, return_dict, display, limit)
+
+    def save(
+        self,
+        name: str | None = None,
+        description: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        *,
+        path: str | Path | None = None,
+    ) -> Path:
+        """Return the folder the task's model was saved in; see ``backprop.save``."""
+        folder: Path = load("backprop.models.saving:save")(
+            self.model, name, description, details=details, path=path
+        )
+        return folder
+
+    def run(self, task_input: Mapping[str, Any]) -> Any:
+        """Return the answer to the task's input dictionary, in the shape it was asked.
+
+        Args:
+            task_input: fields and options of the task's spec; None means left out.
+
+        Raises:
+            InputError: the input does not fit the task's schema.
+            RemoteError: the server answered with an error.
+        """
+        given = self._given(task_input)
+        if self.is_remote:
+            return remote.call(
+                self.task,
+                given,
+                api_url=str(self.api_url),
+                api_key=self.api_key,
+                model=self.name,
+            )
+        if not self._is_checked or self.task not in self.model.HANDLERS:
+            # A model of the user's own may not check; ours do it themselves.
+            inputs.read(self.task, given)
+        return self.model(given, task=self.task)
+
+    def _default(self) -> str:
+        return "" if self.is_remote else self.spec.default
+
+    def _given(self, task_input: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what differs from the defaults, so that models see only what was asked for."""
+        defaults = {option.name: option.default for option in self.spec.options}
+        return {
+            key: value
+            for key, value in task_input.items()
+            if value is not None and not (key in defaults and value is defaults[key])
+        }
+
+    def _adopt(self, model: BaseModel) -> None:
+        if not callable(model):
+            raise InputError(
+                f"model must be a name, a path or a model; received {type(model).__name__}."
+            )
+        self.name = getattr(model, "name", None) or type(model).__name__
+        self._check_tasks(tuple(getattr(model, "tasks", ())))
+        self._model = model
+
+    def _check_tasks(self, tasks: tuple[str, ...] | None) -> None:
+        """Refuse a model that says it does other tasks."""
+        if tasks is not None and self.task not in tasks:
+            raise UnsupportedTaskError(
+                f"{self.name} does not do {self.task!r}; it does: {', '.join(tasks) or 'no task'}. "
+                f"Models that do: backprop models --task {self.task}."
+            )
+
+
+def tensors(answer: Any) -> Any:
+    """Return vectors as a torch tensor, shape (dimensions,) or (n, dimensions)."""
+    return load("torch:tensor")(answer)

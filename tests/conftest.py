@@ -1,0 +1,31 @@
+import os
+
+# Before any test module imports a library that reads these once, at import.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # forked children would warn about its threads
+
+import hypothesis
+import pytest
+
+# BACKPROP_CACHE is left as it is: a starter model is fetched once for all runs on a machine. A test
+# that needs a cache of its own sets the variable itself.
+
+# No deadline: times on a shared machine vary tenfold. `timeout` in pyproject.toml ends a hung test.
+hypothesis.settings.register_profile("backprop", deadline=None)
+hypothesis.settings.load_profile("backprop")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked ``gpu`` where there is no GPU."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not _has_gpu():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
