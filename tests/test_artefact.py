@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import random
@@ -379,3 +380,18 @@ def test_the_folder_of_a_living_writer_is_not_swept(tmp_path: Path) -> None:
 
     artefact.write(tmp_path / "model", build, {"name": "outer"})
     assert version_of(tmp_path / "model") == "outer"
+
+
+def test_where_folders_have_no_locks_only_old_leftovers_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    young, old = tmp_path / ".model.0123abcd.tmp", tmp_path / ".model.4567abcd.tmp"
+    for leftover in (young, old):
+        leftover.mkdir()
+    os.utime(old, (time.time() - 90_000,) * 2)
+    assert version_of(save(tmp_path / "model")) == "old"
+    assert litter(tmp_path) == [young.name]

@@ -341,6 +341,19 @@ def test_a_plain_start_reads_no_weights(quick_pip: Path, downloads: Path) -> Non
     assert "model.safetensors" in opened(folder)
 
 
+def test_times_too_fresh_to_be_trusted_are_not_noted(
+    quick_pip: Path, downloads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = sources.fetch([SOURCE])
+    changed_ns = max((folder / name).stat().st_ctime_ns for name in CONTENT)
+    monkeypatch.setattr(time, "time_ns", lambda: changed_ns + 50_000_000)
+    assert sources.is_cached([SOURCE])
+    assert not (folder / ".checked.json").exists()
+    monkeypatch.setattr(time, "time_ns", lambda: changed_ns + 150_000_000)
+    assert sources.is_cached([SOURCE])
+    assert set(json.loads((folder / ".checked.json").read_text())) == set(CONTENT)
+
+
 def opened(folder: Path) -> str:
     """Return what a new process opens in ``folder`` when it fetches."""
     ran = subprocess.run(

@@ -168,8 +168,9 @@ def table(wordnet: WordNet, wnids: Sequence[str]) -> dict[str, object]:
         "wnids": list(wnids),
         "names": display_names(wordnet, classes, everyday["names"]),
         "synsets": rows,
-        "aliases": everyday["aliases"],
-        "plurals": plurals(wordnet, words | set(everyday["aliases"])),
+        "instead": everyday["instead"],
+        "also": everyday["also"],
+        "plurals": plurals(wordnet, words | set(everyday["also"])),
     }
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from backprop.models.base import BaseModel
 
+    Loader = Callable[[str | torch.device | None], BaseModel]
+
 __all__ = ["CLASSES", "AutoModel", "build", "find", "load_folder"]
 
 CLASSES = frozenset(NAMES) - {"AutoModel", "BaseModel", "PathModel"}
@@ -101,9 +103,6 @@ class AutoModel:
             ArtefactError: it was saved, and its folder is damaged.
         """
         return find(str((aliases or {}).get(str(name), name)))(device)
-
-
-Loader = Callable[["str | torch.device | None"], BaseModel]
 
 
 def find(name: str) -> Loader:

@@ -15,11 +15,11 @@ from backprop.optional import load
 
 __all__ = ["fetch", "find_folder", "read_json", "saved_folder", "tasks_of"]
 
-CONVERSIONS: Mapping[str, tuple[str, str]] = {
-    "gguf": ("backprop.models.generation:convert_gguf", "1"),
-    "efficientnet-lite": ("backprop.models.efficientnet_lite:convert", "1"),
+CONVERSIONS: Mapping[str, str] = {
+    "gguf": "backprop.models.generation:convert_gguf",
+    "efficientnet-lite": "backprop.models.efficientnet_lite:convert",
 }
-"""A catalogue entry's ``convert`` to the function that makes hub format of it, and its version."""
+"""A catalogue entry's ``convert`` to the function that makes hub format of the source's files."""
 
 
 def find_folder(path: str | Path) -> Path:
@@ -89,13 +89,12 @@ def fetch(entry: Entry) -> Path:
     Raises:
         SourceError: they can't be fetched.
     """
-    function, version = CONVERSIONS[entry.convert] if entry.convert else ("", "")
     return sources.fetch(
         entry.sources,
         name=entry.name,
         starter=_starter_for(entry),
-        convert=_late(function) if function else None,
-        convert_version=version,
+        convert=_late(CONVERSIONS[entry.convert]) if entry.convert else None,
+        convert_version=entry.convert_version,
     )
 
 

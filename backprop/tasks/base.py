@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from backprop import inputs, remote
+from backprop import catalogue, inputs, remote
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.models.auto import AutoModel
 from backprop.models.places import tasks_of
@@ -62,7 +62,7 @@ class Task:
         self._model: BaseModel | None = None
         self._is_checked = self.is_remote
         if model is None or isinstance(model, (str, Path)):
-            self.name = str(model) if model is not None else self._default()
+            self.name = self._resolve(model)
             if not self.is_remote:
                 self._check_tasks(tasks_of(self.name))
         else:
@@ -93,7 +93,8 @@ class Task:
         cls, return_dict: bool = False, display: bool = False, limit: int | None = None
     ) -> Any:
         """Return the names of the models that do this task; see ``AutoModel.list_models``."""
-        return AutoModel.list_models(cls.task, return_dict, display, limit)
+        aliases = catalogue.task_aliases(cls.task)
+        return AutoModel.list_models(cls.task, return_dict, display, limit, aliases)
 
     def save(
         self,
@@ -133,8 +134,11 @@ class Task:
             inputs.read(self.task, given)
         return self.model(given, task=self.task)
 
-    def _default(self) -> str:
-        return "" if self.is_remote else self.spec.default
+    def _resolve(self, name: str | Path | None) -> str:
+        """Return the model's name, the task's own names of 2021 looked up."""
+        if name is None:
+            return "" if self.is_remote else self.spec.default
+        return str(name) if self.is_remote else catalogue.task_aliases(self.task).get(str(name), str(name))
 
     def _given(self, task_input: Mapping[str, Any]) -> dict[str, Any]:
         """Return what differs from the defaults, so that models see only what was asked for."""
