@@ -143,9 +143,7 @@ def plurals(wordnet: WordNet, words: set[str]) -> dict[str, str]:
     return {plural: single for plural, single in singles.items() if single in words}
 
 
-def display_names(
-    wordnet: WordNet, classes: Sequence[str], overrides: dict[str, str]
-) -> list[str]:
+def display_names(wordnet: WordNet, classes: Sequence[str], overrides: dict[str, str]) -> list[str]:
     """Return one name a class, no two alike."""
     first = (wordnet.synsets[offset].lemmas[0].replace("_", " ") for offset in classes)
     names = [overrides.get(str(index), name) for index, name in enumerate(first)]

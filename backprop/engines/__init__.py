@@ -51,6 +51,8 @@ class Decoding:
         repetition_penalty: Keskar et al. 2019, arXiv:1909.05858; 1 is none.
         length_penalty: power of the length that beam scores are divided by.
         beams: beams of beam search.
+        stop_early: whether to end once so many beams have ended, rather than when no other can
+            become better.
         sequences: how many to return for each prompt, best first.
         seed: makes sampling repeatable, each row by itself.
         stop: called with a row's new tokens; True ends the row.
@@ -66,6 +68,7 @@ class Decoding:
     repetition_penalty: float = 1.0
     length_penalty: float = 1.0
     beams: int = 1
+    stop_early: bool = False
     sequences: int = 1
     seed: int | None = None
     stop: Callable[[Sequence[int]], bool] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import queue
 import threading
@@ -12,13 +13,13 @@ from typing import Any
 import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria
-from transformers.generation import (
-    BaseStreamer,
-    StoppingCriteriaList,
+from transformers.generation.logits_process import (
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.generation.stopping_criteria import StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 from backprop.engines import Allowed, Decoding, Generation
 from backprop.engines.torch import device_of, inference
@@ -107,27 +108,46 @@ class TorchGenerator:
         # A decoder's output repeats its prompt, an encoder-decoder's starts with one start token.
         skip = 1 if is_encoder_decoder else inputs.shape[1]
         per_row = 1 if copies > 1 else decoding.sequences
-        arguments = _arguments(decoding, len(rows), copies, per_row)
-        arguments["stopping_criteria"] = StoppingCriteriaList(
-            _stops(decoding, skip) + ([streamer.criterion()] if streamer else [])
-        )
-        if allowed is not None:
-            arguments["prefix_allowed_tokens_fn"] = lambda row, ids: allowed(
-                int(row) // copies, ids[skip:].tolist()
-            )
+        samplers = _samplers(decoding, len(rows), copies)
+        stops = _stops(decoding, skip) + ([streamer.criterion()] if streamer else [])
         with inference(self.module), _seeded(decoding):
             result = self.module.generate(
                 inputs,
                 attention_mask=mask,
-                pad_token_id=self.pad,
                 streamer=streamer,
-                return_dict_in_generate=True,
-                output_scores=decoding.scored,
-                **arguments,
+                generation_config=self._config(decoding, per_row),
+                logits_processor=LogitsProcessorList(samplers),
+                stopping_criteria=StoppingCriteriaList(stops),
+                prefix_allowed_tokens_fn=_prefix(allowed, copies, skip),
             )
             scores = self._scores(result, skip) if decoding.scored else None
         count = len(rows) * per_row
         return result.sequences[:, skip:], scores or [math.nan] * count
+
+    def _config(self, decoding: Decoding, per_row: int) -> Any:
+        """Return the model's generation configuration with what ``decoding`` says in it.
+
+        A single beam samples by its own processors, so that each row has its own random numbers and
+        never depends on its neighbours; to transformers it looks greedy.
+        """
+        config = copy.deepcopy(self.module.generation_config)
+        samples = decoding.sample and decoding.beams > 1
+        # Lengths count new tokens here; a model's own max_length and min_length do not.
+        config.max_length, config.min_length = None, 0
+        config.max_new_tokens = decoding.max_new
+        config.min_new_tokens = decoding.min_new or None
+        config.repetition_penalty = decoding.repetition_penalty
+        config.num_beams, config.num_return_sequences = decoding.beams, per_row
+        config.length_penalty = decoding.length_penalty if decoding.beams > 1 else None
+        config.early_stopping = decoding.stop_early if decoding.beams > 1 else None
+        config.do_sample = samples
+        config.temperature = decoding.temperature if samples else None
+        config.top_k = decoding.top_k if samples else None
+        config.top_p = decoding.top_p if samples else None
+        config.pad_token_id = self.pad
+        config.return_dict_in_generate = True
+        config.output_scores = decoding.scored
+        return config
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return ids and mask; a decoder is padded on the left so that its prompts end together."""
@@ -162,37 +182,10 @@ class TorchGenerator:
         return tokens[:end]
 
 
-def _arguments(decoding: Decoding, rows: int, copies: int, per_row: int) -> dict[str, Any]:
-    """Return the keyword arguments of transformers' ``generate``.
-
-    A single beam samples by its own processors, so that each row has its own random numbers and
-    never depends on its neighbours; to transformers it looks greedy.
-    """
-    arguments: dict[str, Any] = {
-        "max_new_tokens": decoding.max_new,
-        # Lengths count new tokens here; a model's own min_length and max_length do not.
-        "min_new_tokens": decoding.min_new,
-        "min_length": 0,
-        "repetition_penalty": decoding.repetition_penalty,
-        "num_beams": decoding.beams,
-        "num_return_sequences": per_row,
-        "do_sample": decoding.sample and decoding.beams > 1,
-    }
-    if decoding.beams > 1:
-        arguments["length_penalty"] = decoding.length_penalty
-    if decoding.sample and decoding.beams > 1:
-        arguments |= {
-            "temperature": decoding.temperature,
-            "top_k": decoding.top_k,
-            "top_p": decoding.top_p,
-        }
-    elif decoding.sample:
-        arguments["logits_processor"] = LogitsProcessorList(_samplers(decoding, rows, copies))
-    return arguments
-
-
 def _samplers(decoding: Decoding, rows: int, copies: int) -> list[LogitsProcessor]:
     samplers: list[LogitsProcessor] = []
+    if not decoding.sample or decoding.beams > 1:
+        return samplers
     if decoding.temperature != 1:
         samplers.append(TemperatureLogitsWarper(decoding.temperature))
     if decoding.top_k:
@@ -200,6 +193,13 @@ def _samplers(decoding: Decoding, rows: int, copies: int) -> list[LogitsProcesso
     if decoding.top_p < 1:
         samplers.append(TopPLogitsWarper(decoding.top_p))
     return [*samplers, _GumbelNoise(decoding.seed, rows, copies)]
+
+
+def _prefix(allowed: Allowed | None, copies: int, skip: int) -> Any:
+    """Return ``allowed`` as transformers calls it: with all of a row's tokens."""
+    if allowed is None:
+        return None
+    return lambda row, ids: allowed(int(row) // copies, ids[skip:].tolist())
 
 
 class _GumbelNoise(LogitsProcessor):

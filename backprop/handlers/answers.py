@@ -123,11 +123,11 @@ class GroundedAnswers:
         allow_none = options.get("allow_no_answer", False)
         asked: list[_Asked] = []
         for i, row in enumerate(rows):
-            frame = len(self.writer.ask(_conversation(row, "", allow_none)))
+            frame = len(self.writer.ask(_conversation(row, "", allow_none), REPLY))
             room = min(self.writer.tokens.max_length - frame - MAX_ANSWER_TOKENS, WINDOW)
             for start, end in windows(self.writer.tokens, row["context"], room, options):
                 context = row["context"][start:end]
-                prompt = self.writer.ask(_conversation(row, context, allow_none))
+                prompt = self.writer.ask(_conversation(row, context, allow_none), REPLY)
                 asked.append(_Asked(i, start, prompt, Pieces(self.writer, context, allow_none)))
         found: list[list[Span]] = [[] for _ in rows]
         for own, generation in zip(asked, self._write(asked), strict=True):
@@ -135,7 +135,13 @@ class GroundedAnswers:
         return [answer_of(_surest(spans, allow_none), options) for spans in found]
 
     def _write(self, asked: list[_Asked]) -> list[Generation]:
-        decoding = Decoding(max_new=MAX_ANSWER_TOKENS, beams=BEAMS, scored=True)
+        decoding = Decoding(
+            max_new=MAX_ANSWER_TOKENS,
+            beams=BEAMS,
+            stop_early=True,
+            length_penalty=LENGTH_PENALTY,
+            scored=True,
+        )
         written = self.writer.write(
             [own.prompt for own in asked],
             [decoding] * len(asked),
@@ -148,8 +154,27 @@ WINDOW = 1024
 """Tokens of context read at once; the starter model loses the thread in longer ones."""
 
 BEAMS = 1
+LENGTH_PENALTY = 0.5
+"""Best of 0, 0.5 and 1 on a sample of XQuAD: bench/quality/qa.py."""
 
 NO_ANSWER = "unanswerable"
+REPLY = "Answer:"
+INSTRUCTION = "Answer the question with a short phrase copied from the text."
+OR_NONE = f" If the text does not hold the answer, say {NO_ANSWER}."
+
+EXAMPLES = (
+    (
+        "Marie Curie was born in Warsaw in 1867. She moved to Paris to study physics and won the "
+        "Nobel Prize twice.",
+        (("Where was Marie Curie born?", "Warsaw"), ("How often did she win the prize?", "twice")),
+    ),
+    (
+        "The bridge was designed by the engineer John Roebling and opened to the public on May "
+        "24, 1883, after fourteen years of work.",
+        (("When did the bridge open?", "May 24, 1883"), ("Who designed it?", "John Roebling")),
+    ),
+)
+"""Conversations that show a small model what is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +187,25 @@ class _Asked:
 
 def _conversation(row: Row, context: str, allow_none: bool) -> list[Message]:
     """Return the messages that ask the row's question about ``context``."""
-    raise NotImplementedError
+    turns = zip(row.get("prev_q", ()), row.get("prev_a", ()), strict=True)
+    messages = [
+        {"role": "system", "content": INSTRUCTION + (OR_NONE if allow_none else "")},
+        *(message for text, shown in EXAMPLES for message in _turns(text, shown)),
+        *_turns(context, [*turns, (row["question"], "")]),
+    ]
+    return messages[:-1]  # the last answer is the model's
+
+
+def _turns(context: str, turns: Sequence[tuple[str, str]]) -> list[Message]:
+    """Return a conversation about ``context``, which stands before its first question."""
+    messages = []
+    for i, (question, answer) in enumerate(turns):
+        asked = f"Question: {question}"
+        messages += [
+            {"role": "user", "content": asked if i else f"Text: {context}\n{asked}"},
+            {"role": "assistant", "content": f"{REPLY} {answer}"},
+        ]
+    return messages
 
 
 class Pieces:
@@ -185,8 +228,8 @@ class Pieces:
         if allow_none:
             starts.append(-1)
             texts.append(NO_ANSWER)
-        # Each is tokenised from its own start: an answer begins without the space before it.
-        encodings = self.tokens.plain(texts)
+        # With the space that the reply has before it.
+        encodings = self.tokens.plain([f" {text}" for text in texts])
         self.paths = [
             _Path(start, tuple(encoding.ids), _word_ends(encoding, text))
             for start, encoding, text in zip(starts, encodings, texts, strict=True)
@@ -252,8 +295,12 @@ class _Path:
 
 
 def _word_ends(encoding: Encoding, text: str) -> dict[int, int]:
-    """Return after how many tokens, and characters, a word of ``text`` ends."""
+    """Return after how many tokens, and characters, a word of ``text`` ends.
+
+    Args:
+        encoding: of ``text`` with a space before it.
+        text: the piece.
+    """
     ends = {word.end() for word in WORD.finditer(text)}
-    return {
-        i + 1: offset[1] for i, offset in enumerate(encoding.offsets) if offset[1] in ends
-    }
+    places = [offset[1] - 1 for offset in encoding.offsets]
+    return {i + 1: place for i, place in enumerate(places) if place in ends}

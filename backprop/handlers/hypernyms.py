@@ -23,6 +23,7 @@ import numpy as np
 from backprop.engines import Array
 from backprop.errors import InputError
 from backprop.handlers.probabilities import sigmoid, softmax
+from backprop.handlers.vectors import unit
 
 __all__ = [
     "HypernymLabels",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 Encode = Callable[[list[str]], Array]
-"""Texts to unit vectors, shape (len(texts), dimensions)."""
+"""Texts to vectors of one length, shape (len(texts), dimensions)."""
 
 # Chance that a class belongs to a label without classes of its own: sigmoid over their cosine.
 # The slope is a logistic fit of WordNet's 461 glosses to the classes under them; the middle is
@@ -56,7 +57,7 @@ class HypernymLabels:
     """Scores a caller's labels from ImageNet-1k class probabilities; usable as a label scorer.
 
     Args:
-        encode: texts to unit vectors. Without it only labels with classes of their own can be
+        encode: texts to vectors. Without it only labels with classes of their own can be
             scored, and what falls under none of them is shared evenly.
     """
 
@@ -81,26 +82,26 @@ class HypernymLabels:
             self._check_sets(labels, sets)
         probabilities = np.asarray(probabilities, np.float64)
         top = np.argsort(-probabilities, axis=1, kind="stable")[:, :COMPARED]
-        compared = np.unique(top)
+        compared: list[int] = np.unique(top).tolist()
         hard, known = narrow_shares(sets), np.array([classes is not None for classes in sets])
         gain = np.zeros_like(hard)  # what likeness adds to, or takes from, what WordNet says
         own = hard[compared]
         gain[compared] = shares(own, known, self._cosines(compared, labels)) - own
         rows = np.arange(len(top))[:, None]
         likely = np.einsum("nt,ntl->nl", probabilities[rows, top], gain[top])
-        scores: Array = probabilities @ hard + likely
-        return scores / scores.sum(axis=1, keepdims=True)
+        scores = probabilities @ hard + likely
+        total: Array = scores / scores.sum(axis=1, keepdims=True)
+        return total
 
-    def _cosines(self, classes: Array, labels: Sequence[str]) -> Array:
+    def _cosines(self, classes: Sequence[int], labels: Sequence[str]) -> Array:
         """Return shape (len(classes), len(labels)), all 0 without a text encoder."""
-        if self.encode is None or not len(classes):
-            return np.zeros((len(classes), len(labels)))
-        missing = [int(index) for index in classes if int(index) not in self._class_vectors]
-        if missing:
+        if self.encode is None or not classes:
+            return np.zeros((len(classes), len(labels)), np.float32)
+        if missing := [index for index in classes if index not in self._class_vectors]:
             vectors = self.encode([class_texts()[index] for index in missing])
             self._class_vectors.update(zip(missing, vectors, strict=True))
-        sides = np.stack([self._class_vectors[int(index)] for index in classes])
-        cosines: Array = sides @ self.encode(list(labels)).T
+        sides = np.stack([self._class_vectors[index] for index in classes])
+        cosines: Array = unit(sides) @ unit(self.encode(list(labels))).T
         return cosines
 
     @staticmethod
@@ -151,7 +152,7 @@ def shares(hard: Array, known: Array, cosines: Array) -> Array:
     soft = np.where(known, 0.0, sigmoid((cosines - MIDDLE) * SLOPE))
     belongs = hard + soft
     claimed = np.maximum(hard.sum(axis=1), soft.max(axis=1))[:, None]
-    prior = np.where(known & ~known.all(), np.log(CLOSED_WORLD), 0.0)
+    prior = np.where(known, np.log(CLOSED_WORLD), 0.0)  # cancels out if every label is known
     alike = softmax(cosines / TEMPERATURE + prior)
     split: Array = (
         claimed * belongs / np.maximum(belongs.sum(axis=1, keepdims=True), 1e-12)

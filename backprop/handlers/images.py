@@ -117,21 +117,29 @@ class ImageClasses:
             return []
         logits = look(self.engine, "logits", self.pixels, [row["image"] for row in rows])
         scores = sigmoid(logits) if self.multi_label else softmax(logits)
-        top_k = options.get("top_k", 0)
-        return [
-            ranked(row.get("labels", self.labels), self._own(row, score), top_k)
-            for row, score in zip(rows, scores, strict=True)
-        ]
+        answers: list[dict[str, float]] = [{}] * len(rows)
+        for labels, alike in _by_labels(rows).items():
+            own = self._for_labels(scores[alike], labels)
+            for i, probabilities in zip(alike, own, strict=True):
+                answers[i] = ranked(labels or self.labels, probabilities, options.get("top_k", 0))
+        return answers
 
-    def _own(self, row: Row, scores: Array) -> Array:
-        """Return the probabilities of the row's labels."""
-        if "labels" not in row:
+    def _for_labels(self, scores: Array, labels: Sequence[str]) -> Array:
+        """Return the probabilities of ``labels``, shape (n, labels); none means the model's own."""
+        if not labels:
             return scores
         if self.scorer is not None:
-            own: Array = self.scorer(scores[None], row["labels"])[0]
-            return own
-        chosen: Array = scores[[self.labels.index(label) for label in row["labels"]]]
-        return chosen if self.multi_label else chosen / max(chosen.sum(), 1e-12)
+            return self.scorer(scores, labels)
+        chosen: Array = scores[:, [self.labels.index(label) for label in labels]]
+        return chosen if self.multi_label else chosen / np.maximum(chosen.sum(1)[:, None], 1e-12)
+
+
+def _by_labels(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
+    """Return the numbers of the rows that ask for the same labels, by those labels."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(tuple(row.get("labels", ())), []).append(i)
+    return groups
 
 
 class ImageLabels:

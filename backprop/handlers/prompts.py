@@ -14,7 +14,6 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from backprop.errors import InputError
-from backprop.handlers.tokens import Tokens
 
 __all__ = ["ChatTemplate", "Message", "fill"]
 
@@ -42,33 +41,46 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> str:
         """Return the conversation as text, open for the assistant's next words.
 
+        A template that refuses a system message gets it as part of the user's first.
+
         Raises:
             InputError: the template refuses the conversation.
         """
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _refuse
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        try:
-            return environment.from_string(self.source).render(
-                messages=list(messages),
-                add_generation_prompt=True,
-                enable_thinking=False,
-                **self.special,
-            )
-        except TemplateError as error:
-            raise InputError(
-                f"The model's chat template refused the conversation ({error}); received roles "
-                f"{[message['role'] for message in messages]}."
-            ) from error
+        template = _environment().from_string(self.source)
+        forms = [list(messages)]
+        if messages and messages[0]["role"] == "system":
+            forms.append(_without_system(messages))
+        for form in forms:
+            try:
+                return template.render(
+                    messages=form,
+                    add_generation_prompt=True,
+                    enable_thinking=False,
+                    **self.special,
+                )
+            except TemplateError as error:
+                refusal = error
+        raise InputError(
+            f"The model's chat template refused the conversation ({refusal}); received roles "
+            f"{[message['role'] for message in messages]}."
+        ) from refusal
 
-    def tokens(self, messages: Sequence[Message], tokens: Tokens) -> list[int]:
-        """Return the conversation's token ids; the template writes its own special tokens."""
-        [encoding] = tokens.plain([self.render(messages)])
-        ids: list[int] = encoding.ids
-        return ids
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """Return the conversation with the system's words before the user's, for models without."""
+    first, second, *others = messages
+    both = {**second, "content": f"{first['content']}\n\n{second['content']}"}
+    return [both, *others]
 
 
 class _Generation(Extension):

@@ -16,7 +16,7 @@ from backprop.handlers.probabilities import sigmoid
 from backprop.handlers.tokens import Tokens
 from backprop.inputs import Row
 
-__all__ = ["Span", "SpanAnswers", "answer_of", "trimmed", "with_history"]
+__all__ = ["Span", "SpanAnswers", "answer_of", "whole_words", "with_history"]
 
 MAX_ANSWER_TOKENS = 30
 
@@ -45,11 +45,20 @@ def answer_of(span: Span, options: dict[str, Any]) -> Any:
     return {"answer": span.text, "score": span.score, "start": span.start, "end": span.end}
 
 
-def trimmed(context: str, start: int, end: int, score: float) -> Span:
-    """Return the span without white space at its ends; some tokenizers' offsets include it."""
-    text = context[start:end]
-    start += len(text) - len(text.lstrip())
-    return Span(text.strip(), score, start, start + len(text.strip()))
+def whole_words(context: str, start: int, end: int, score: float) -> Span:
+    """Return the span with the words it begins and ends in whole, and no white space around.
+
+    Some tokenizers cut words, and some count the space before a word to it.
+    """
+    while start < end and context[start].isspace():
+        start += 1
+    while start < end and context[end - 1].isspace():
+        end -= 1
+    while 0 < start < end and context[start - 1].isalnum() and context[start].isalnum():
+        start -= 1
+    while start < end < len(context) and context[end].isalnum() and context[end - 1].isalnum():
+        end += 1
+    return Span(context[start:end], score, start, end)
 
 
 def with_history(row: Row) -> str:
@@ -113,7 +122,7 @@ class SpanAnswers:
         probability = float(sigmoid(np.asarray(best.score - null)))
         if options.get("allow_no_answer", False) and best.score < null:
             return Span("", 1 - probability, 0, 0)
-        return trimmed(context, best.start, best.end, probability)
+        return whole_words(context, best.start, best.end, probability)
 
     def _run(self, encodings: list[Encoding]) -> Sequence[Array]:
         """Return each row's logits without padding, shape (its length, 2)."""

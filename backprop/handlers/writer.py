@@ -57,15 +57,21 @@ class Writer:
         ids: list[int] = self.tokens.wrap(encoding).ids
         return ids
 
-    def ask(self, messages: Sequence[Message]) -> list[int]:
+    def ask(self, messages: Sequence[Message], reply: str = "") -> list[int]:
         """Return the token ids of a conversation.
+
+        Args:
+            messages: what was said so far.
+            reply: how the model's next words begin.
 
         Raises:
             InputError: the model has no chat template.
         """
         if self.chat is None:
             raise InputError("This model has no chat template; pass plain text.")
-        return self.chat.tokens(messages, self.tokens)
+        [encoding] = self.tokens.plain([self.chat.render(messages) + reply])
+        ids: list[int] = encoding.ids
+        return ids
 
     def room(self, prompt: Sequence[int], wanted: int | None, where: str = "text") -> int:
         """Return how many new tokens fit after ``prompt``.

@@ -42,7 +42,6 @@ HEADS = (
     ("ForImageClassification", "HFImageModel"),
     ("CLIPModel", "CLIP"),
     ("SiglipModel", "CLIP"),
-    ("Siglip2Model", "CLIP"),
 )
 """End of a hub model's architecture name to our class, for models outside the catalogue."""
 
@@ -201,6 +200,8 @@ def infer(folder: Path) -> tuple[Any, dict[str, Any]]:
     if config.get("model_type") == "efficientnet-lite":
         return load_name(NAMES["EfficientNet"]), {}
     [architecture] = config.get("architectures", [""])[:1] or [""]
+    if str(architecture).endswith("Model") and not (folder / "tokenizer_config.json").is_file():
+        return load_name(NAMES["HFImageModel"]), {}
     for ending, name in HEADS:
         if str(architecture).endswith(ending):
             labels = [str(label).lower() for label in config.get("id2label", {}).values()]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
 from backprop import inputs
 from backprop.engines.torch import device_of
@@ -230,7 +232,20 @@ class PathModel(BaseModel):
 
 def _make(init: Any, path: str | Path) -> Any:
     """Return ``init.from_pretrained(path)`` where there is such a method, else ``init(path)``."""
-    return getattr(init, "from_pretrained", init)(str(path))
+    with without_progress_bars():
+        return getattr(init, "from_pretrained", init)(str(path))
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers' bars off the terminal: its weights load in a second."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _decoder_start(model: Any) -> int | None:

@@ -30,7 +30,7 @@ class _Classifier(HFModel):
 
     def tokens(self) -> Tokens:
         """Return the torch-free tokenizer."""
-        return tokens_of(self.tokenizer, length_limit(self.model.config, self.tokenizer))
+        return tokens_of(self, length_limit(self.model.config, self.tokenizer))
 
     def _logits(self, **tensors: Tensor) -> Tensor:
         logits: Tensor = self.model(**tensors).logits

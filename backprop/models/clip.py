@@ -85,7 +85,7 @@ class CLIP(HFModel):
         return _pooled(self.model.get_text_features(**tensors))
 
     def _tokens(self) -> Tokens:
-        tokens = tokens_of(self.tokenizer, self.model.config.text_config.max_position_embeddings)
+        tokens = tokens_of(self, self.model.config.text_config.max_position_embeddings)
         if self._is_siglip():
             # SigLIP was trained on text of one length, padding seen, and reads the last place.
             tokens.inputs, tokens.pad_to = ("input_ids",), tokens.max_length

@@ -54,6 +54,7 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM_CHANNELS, FEATURES = 32, 1280
+MODEL_TYPE = "efficientnet-lite"
 DROP_PATH = 0.2  # share of residual branches dropped in the last block while training
 
 # Published parameter names to ours, in this order.
@@ -72,7 +73,7 @@ PUBLISHED_NAMES = (
     (r"\._bn2\.", ".project.norm."),
 )
 
-# Measured best of six on photos (bench/quality/images.py): shortest side, then the centre.
+# Of the crops and filters measured, none was better beyond chance (90 % of 300 photos right).
 CROP_FRACTION = 0.875
 BICUBIC = 3  # PIL.Image.Resampling.BICUBIC, transformers' ``resample``
 
@@ -217,9 +218,20 @@ def convert(raw_folder: Path, out_folder: Path) -> None:
     variant = variant_of(state)
     size = VARIANTS[variant].image_size
     out_folder.mkdir(parents=True, exist_ok=True)
-    save_file(state, out_folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(out_folder / "config.json", config(variant))
+    write(state, config(variant), out_folder)
     write_json(out_folder / "preprocessor_config.json", preprocessing(size))
+
+
+def save(model: EfficientNetLite, settings: Mapping[str, Any], folder: Path) -> None:
+    """Write safetensors and ``config.json``, so that ``load`` makes the model again."""
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    write(state, {**settings, "num_classes": model.num_classes}, folder)
+
+
+def write(state: Mapping[str, Tensor], settings: Mapping[str, Any], folder: Path) -> None:
+    """Write a state dict and its ``config.json``."""
+    save_file(dict(state), folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", settings)
 
 
 def load(folder: Path) -> EfficientNetLite:
@@ -234,7 +246,7 @@ def config(variant: str) -> dict[str, Any]:
     """Return ``config.json`` of an ImageNet-1k model."""
     names = hypernyms.class_names()
     return {
-        "model_type": "efficientnet-lite",
+        "model_type": MODEL_TYPE,
         "variant": variant,
         "image_size": VARIANTS[variant].image_size,
         "hidden_size": FEATURES,

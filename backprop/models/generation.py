@@ -19,6 +19,7 @@ from backprop.errors import ArtefactError
 from backprop.handlers.answers import GroundedAnswers, QAPrompt, WrittenAnswers
 from backprop.handlers.generate import TextGenerations
 from backprop.handlers.summaries import Summaries, WrittenEmotions
+from backprop.models.base import without_progress_bars
 from backprop.models.hf import HFTextGenerationModel
 
 __all__ = ["HFCausalLMTGModel", "HFSeq2SeqTGModel", "T5", "T5QASummaryEmotion", "convert_gguf"]
@@ -148,9 +149,12 @@ def convert_gguf(raw: Path, out: Path) -> None:
     files = sorted(raw.glob("*.gguf"))
     if len(files) != 1:
         raise ArtefactError(f"Expected one .gguf file, found {len(files)}; pull the model again.")
-    loaded = AutoModelForCausalLM.from_pretrained(
-        raw, gguf_file=files[0].name, dtype=torch.float32
-    )
+    with without_progress_bars():
+        _convert_gguf(raw, files[0].name, out)
+
+
+def _convert_gguf(raw: Path, file: str, out: Path) -> None:
+    loaded = AutoModelForCausalLM.from_pretrained(raw, gguf_file=file, dtype=torch.float32)
     config = loaded.config
     del config.quantization_config  # a model that still says "gguf" can't be saved
     config.architectures = ["LlamaForCausalLM"]
@@ -159,7 +163,7 @@ def convert_gguf(raw: Path, out: Path) -> None:
     plain.load_state_dict(loaded.state_dict())
     plain.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=2)
     plain.save_pretrained(out)
-    tokenizer = AutoTokenizer.from_pretrained(raw, gguf_file=files[0].name)
+    tokenizer = AutoTokenizer.from_pretrained(raw, gguf_file=file)
     # GGUF names the original's rule, digits one by one, but transformers does not read that.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

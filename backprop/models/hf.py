@@ -73,6 +73,7 @@ class HFModel(PathModel):
             device=device,
         )
         self.preprocessor = read_preprocessor(folder)
+        self.tokenizer_json = read_tokenizer(Path(tokenizer_path or folder))
 
     def save_files(self, folder: Path) -> None:
         """Write weights, configuration, tokenizer and image rules in hub format."""
@@ -80,6 +81,7 @@ class HFModel(PathModel):
         write_preprocessor(self.preprocessor, folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
+            write_tokenizer(self.tokenizer_json, folder)
 
 
 class _Loader:
@@ -125,32 +127,55 @@ def length_limit(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     ]
     # RoBERTa and its kin number positions from the padding id on.
     offset = (config.pad_token_id or 0) + 1 if config.model_type in OFFSET_POSITIONS else 0
-    limits = [limit for limit in (own, *[min(positions) - offset] * bool(positions))]
-    limit = min(limits)
-    return limit if limit < NO_LIMIT else 512
+    limit = min([own, *(length - offset for length in positions)])
+    return limit if limit < NO_LIMIT else WITHOUT_LIMIT
+
+
+WITHOUT_LIMIT = 512
 
 
 OFFSET_POSITIONS = {"roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl"}
 
 
-def tokens_of(tokenizer: Any, max_length: int) -> Tokens:
-    """Return the torch-free twin of a transformers tokenizer.
+def tokens_of(model: Any, max_length: int) -> Tokens:
+    """Return the torch-free twin of a model's tokenizer.
+
+    The file the model came with comes first: transformers rebuilds some tokenizers by rules of
+    its own, which differ from those the model was trained with.
+
+    Args:
+        model: has ``tokenizer`` (transformers) and ``tokenizer_json`` (the file, or None).
+        max_length: most tokens the model takes, special ones included.
 
     Raises:
         ArtefactError: it has no fast form.
     """
+    tokenizer = model.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    text = model.tokenizer_json or (backend.to_str() if backend is not None else None)
+    if text is None:
         raise ArtefactError(
             f"{type(tokenizer).__name__} has no fast form (tokenizer.json), which is needed here."
         )
     return Tokens(
-        Tokenizer.from_str(backend.to_str()),
+        Tokenizer.from_str(text),
         max_length=max_length,
         pad=tokenizer.pad_token_id or 0,
         inputs=[name for name in tokenizer.model_input_names if name in TEXT_INPUTS],
         pad_left=tokenizer.padding_side == "left",
     )
+
+
+def read_tokenizer(folder: Path) -> str | None:
+    """Return the text of a folder's ``tokenizer.json``, if it has one."""
+    path = folder / "tokenizer.json"
+    return path.read_text("utf-8") if path.is_file() else None
+
+
+def write_tokenizer(text: str | None, folder: Path) -> None:
+    """Put a model's own ``tokenizer.json`` in place of the one transformers wrote."""
+    if text is not None:
+        (folder / "tokenizer.json").write_text(text, "utf-8")
 
 
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -165,7 +190,7 @@ class HFTextGenerationModel(HFModel):
     def writer(self) -> Writer:
         """Return what turns prompts into text with this model."""
         config = self.model.config
-        tokens = tokens_of(self.tokenizer, length_limit(config, self.tokenizer))
+        tokens = tokens_of(self, length_limit(config, self.tokenizer))
         return Writer(
             TorchGenerator(self.model),
             tokens,
@@ -200,6 +225,7 @@ def decoding_defaults(config: Any) -> Decoding:
         repetition_penalty=config.repetition_penalty or 1.0,
         length_penalty=config.length_penalty if config.length_penalty is not None else 1.0,
         beams=config.num_beams or 1,
+        stop_early=bool(config.early_stopping),
     )
 
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from backprop.engines import Array
 from backprop.engines.torch import TorchEngine
-from backprop.handlers.hypernyms import LabelScorer
+from backprop.handlers.hypernyms import HypernymLabels
 from backprop.handlers.images import ImageClasses, ImageVectors
 from backprop.handlers.pixels import Pixels
 from backprop.models import efficientnet_lite
@@ -138,7 +138,7 @@ class EfficientNet(PathModel):
             TorchEngine(self, {"logits": self._logits}),
             Pixels.from_config(self.preprocessor),
             labels=self.labels,
-            scorer=LabelScorer(_Encoder(self.label_encoder)) if knows_imagenet else None,
+            scorer=HypernymLabels(_Encoder(self.label_encoder)) if knows_imagenet else None,
         )
 
     def image_vectors(self) -> ImageVectors:

@@ -16,7 +16,7 @@ from backprop.handlers.extract import Extracts
 from backprop.handlers.label_vectors import Calibration, LabelVectors, PhraseEmotions
 from backprop.handlers.text_vectors import TextVectors
 from backprop.models.base import PathModel
-from backprop.models.hf import tokens_of
+from backprop.models.hf import read_tokenizer, tokens_of, write_tokenizer
 from backprop.models.places import find_folder
 
 __all__ = ["STModel"]
@@ -65,8 +65,9 @@ class STModel(PathModel):
         calibration: Mapping[str, float] | None = None,
         device: str | torch.device | None = None,
     ) -> None:
+        folder = find_folder(model_path)
         super().__init__(
-            find_folder(model_path),
+            folder,
             None,
             name,
             description,
@@ -76,6 +77,7 @@ class STModel(PathModel):
             device=device,
         )
         self.tokenizer = self.model.tokenizer
+        self.tokenizer_json = read_tokenizer(folder)
         advised = self.model.prompts.get(self.model.default_prompt_name or "", "")
         self.prompt = advised if prompt is None else prompt
         self.templates = tuple(templates)
@@ -96,13 +98,14 @@ class STModel(PathModel):
     def save_files(self, folder: Path) -> None:
         """Write a sentence-transformers folder."""
         self.model.save_pretrained(str(folder), create_model_card=False)
+        write_tokenizer(self.tokenizer_json, folder)
 
     def text_vectors(self) -> TextVectors:
         """Return the handler of ``text-vectorisation``."""
         normalises = any(type(module).__name__ == "Normalize" for module in self.model)
         return TextVectors(
             TorchEngine(self, {"text_vectors": self._vectors}),
-            tokens_of(self.tokenizer, self.model.max_seq_length or 512),
+            tokens_of(self, self.model.max_seq_length or 512),
             dimensions=self.model.get_embedding_dimension(),
             normalise=normalises,
             prompt=self.prompt,

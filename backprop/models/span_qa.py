@@ -24,7 +24,7 @@ class SpanQA(HFModel):
 
     def answers(self) -> SpanAnswers:
         """Return the handler of ``qa``."""
-        tokens = tokens_of(self.tokenizer, length_limit(self.model.config, self.tokenizer))
+        tokens = tokens_of(self, length_limit(self.model.config, self.tokenizer))
         return SpanAnswers(TorchEngine(self, {"spans": self._spans}), tokens)
 
     def _spans(self, **tensors: Tensor) -> Tensor:
