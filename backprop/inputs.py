@@ -165,9 +165,7 @@ def _column(field: Field, value: object, count: int, single: bool) -> list[Any]:
     return values
 
 
-def _read_text(
-    field: Field, value: object, count: int, single: bool, _paths: bool
-) -> list[str]:
+def _read_text(field: Field, value: object, count: int, single: bool, _paths: bool) -> list[str]:
     values = _column(field, value, count, single)
     return [check_text(item, _where(field, i, single)) for i, item in enumerate(values)]
 
@@ -177,8 +175,7 @@ def _read_image(
 ) -> list[Picture]:
     values = _column(field, value, count, single)
     return [
-        open_picture(item, _where(field, i, single), paths=paths)
-        for i, item in enumerate(values)
+        open_picture(item, _where(field, i, single), paths=paths) for i, item in enumerate(values)
     ]
 
 
@@ -243,8 +240,7 @@ def check_text(value: object, where: str, *, blank_ok: bool = False) -> str:
     """
     if not isinstance(value, str):
         raise InputError(
-            f"{where} must be a string; received {describe(value)} of type "
-            f"{type(value).__name__}."
+            f"{where} must be a string; received {describe(value)} of type {type(value).__name__}."
         )
     if not blank_ok and not value.strip():
         raise InputError(f"{where} is blank (received {describe(value)}); pass some text.")
@@ -275,9 +271,7 @@ def check_labels(values: Sequence[object], where: str) -> list[str]:
 
 
 def _read_strings(values: Sequence[object], where: str, *, blank_ok: bool) -> list[str]:
-    return [
-        check_text(item, f"{where}[{i}]", blank_ok=blank_ok) for i, item in enumerate(values)
-    ]
+    return [check_text(item, f"{where}[{i}]", blank_ok=blank_ok) for i, item in enumerate(values)]
 
 
 def _where(field: Field, index: int, single: bool) -> str:
@@ -293,7 +287,8 @@ def _to_bool(value: object) -> bool | None:
 def _to_int(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    return int(value) if math.isfinite(value) and int(value) == value else None
+    number = float(value) if math.isfinite(value) else math.nan
+    return int(value.__trunc__()) if number.is_integer() else None
 
 
 def _to_float(value: object) -> float | None:

@@ -230,7 +230,12 @@ _GENERATION_OPTIONS = (
     ),
     Option("num_beams", "int", "beams of beam search", low=1, high=64, positional=True),
     Option(
-        "num_generations", "int", "texts to generate for each input", low=1, high=64, positional=True
+        "num_generations",
+        "int",
+        "texts to generate for each input",
+        low=1,
+        high=64,
+        positional=True,
     ),
     Option("do_sample", "bool", "sample instead of taking the likeliest", positional=True),
     Option("stop", "strings", "end before the first of these strings"),
@@ -448,6 +453,7 @@ def spec_of(task: object) -> TaskSpec:
     if isinstance(task, str) and task in SPECS:
         return SPECS[task]
     raise UnsupportedTaskError(f"There is no task {task!r}; use one of: {', '.join(SPECS)}.")
+
 
 STYLES: MappingProxyType[str, str] = MappingProxyType(
     {"extractive": "all-minilm-l6-v2", "abstractive": "smollm2-135m-instruct"}

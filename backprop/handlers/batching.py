@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-__all__ = ["TOKEN_BUDGET", "in_batches"]
+import numpy as np
+
+from backprop.engines import Array
+
+__all__ = ["TOKEN_BUDGET", "in_batches", "stacked"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -19,7 +23,7 @@ MAX_ROWS = 128
 def in_batches(
     items: Sequence[Item],
     lengths: Sequence[int],
-    run: Callable[[list[Item]], Sequence[Result]],
+    run: Callable[[list[Item]], Iterable[Result]],
     *,
     budget: int = TOKEN_BUDGET,
     max_rows: int = MAX_ROWS,
@@ -39,6 +43,14 @@ def in_batches(
         for i, answer in zip(batch, answers, strict=True):
             results[i] = answer
     return [result for result in results if result is not None]
+
+
+def stacked(
+    items: Sequence[Item], lengths: Sequence[int], run: Callable[[list[Item]], Array], **limits: int
+) -> Array:
+    """Return ``in_batches`` of at least one item as one array, shape (len(items), …)."""
+    results: list[Array] = in_batches(items, lengths, run, **limits)
+    return np.stack(results)
 
 
 def _batches(lengths: Sequence[int], budget: int, max_rows: int) -> Iterator[list[int]]:

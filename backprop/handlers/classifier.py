@@ -10,7 +10,7 @@ from tokenizers import Encoding
 
 from backprop.engines import Array, Engine
 from backprop.errors import InputError
-from backprop.handlers.batching import in_batches
+from backprop.handlers.batching import stacked
 from backprop.handlers.long import fit
 from backprop.handlers.probabilities import ranked, sigmoid, softmax
 from backprop.handlers.text_vectors import average
@@ -68,7 +68,7 @@ class TextClasses:
             return np.zeros((0, len(self.labels)), np.float32)
         texts = [row["text"] for row in rows]
         pieces = fit(self.tokens, texts, long=options.get("long", "chunk"))
-        logits = np.stack(in_batches(pieces.encodings, pieces.lengths, self._run))
+        logits = stacked(pieces.encodings, pieces.lengths, self._run)
         several = options.get("multi_label", self.multi_label)
         scores = sigmoid(logits) if several else softmax(logits)
         return average(scores, pieces.owners, pieces.weights, len(texts))

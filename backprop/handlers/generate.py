@@ -63,9 +63,7 @@ class TextGenerations:
             )
         return self.writer.stream(prompt, decoding, options.get("stop", ()))
 
-    def _prepare(
-        self, row: Row, options: dict[str, Any], where: str
-    ) -> tuple[list[int], Decoding]:
+    def _prepare(self, row: Row, options: dict[str, Any], where: str) -> tuple[list[int], Decoding]:
         prompt = self.writer.prompt(fill(self.prompt, text=row["text"]))
         max_new = self.writer.room(prompt, options.get("max_length"), where)
         decoding = decoding_of(options, self.writer.defaults, max_new)
@@ -87,5 +85,3 @@ class Stop:
         reach = max(map(len, self.strings)) + 4
         tail = self.writer.tokens.decode(tokens[-reach:])
         return cut_at(tail, self.strings) != tail
-
-

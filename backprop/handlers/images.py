@@ -9,7 +9,7 @@ import numpy as np
 
 from backprop.engines import Array, Engine
 from backprop.errors import InputError
-from backprop.handlers.batching import in_batches
+from backprop.handlers.batching import stacked
 from backprop.handlers.classifier import check_known
 from backprop.handlers.pixels import Pixels
 from backprop.handlers.probabilities import ranked, sigmoid, softmax
@@ -33,7 +33,7 @@ def look(engine: Engine, function: str, pixels: Pixels, pictures: Sequence[Pictu
         return engine.run(function, pixel_values=pixels.arrays(batch))
 
     alike = [1] * len(pictures)
-    return np.stack(in_batches(pictures, alike, run, max_rows=MAX_IMAGES))
+    return stacked(pictures, alike, run, max_rows=MAX_IMAGES)
 
 
 class ImageVectors:

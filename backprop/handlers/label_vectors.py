@@ -127,13 +127,10 @@ class PhraseEmotions:
         return answers
 
 
-def phrase_vectors(
-    vectors: TextVectors, phrases: Mapping[str, Sequence[str]]
-) -> dict[str, Array]:
+def phrase_vectors(vectors: TextVectors, phrases: Mapping[str, Sequence[str]]) -> dict[str, Array]:
     """Return each name's unit vector: the mean of its phrases' unit vectors."""
     flat = [phrase for own in phrases.values() for phrase in own]
     encoded = iter(unit(vectors.vectors(flat)))
     return {
-        name: unit(np.mean([next(encoded) for _ in own], axis=0))
-        for name, own in phrases.items()
+        name: unit(np.mean([next(encoded) for _ in own], axis=0)) for name, own in phrases.items()
     }

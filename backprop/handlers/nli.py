@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from tokenizers import Encoding
 
 from backprop.engines import Array, Engine
 from backprop.errors import InputError
-from backprop.handlers.batching import in_batches
+from backprop.handlers.batching import stacked
 from backprop.handlers.long import fit
 from backprop.handlers.probabilities import ranked, softmax
 from backprop.handlers.text_vectors import average
@@ -80,14 +79,16 @@ class Entailment:
     def _logits(self, rows: list[Row], options: dict[str, Any]) -> Array:
         """Return (contradiction, entailment) of every text-label pair, shape (pairs, 2)."""
         template = options.get("template", self.template)
-        pairs = [(row["text"], template.replace("{}", label)) for row in rows for label in row["labels"]]
+        pairs = [
+            (row["text"], template.replace("{}", label)) for row in rows for label in row["labels"]
+        ]
         pieces = fit(
             self.tokens,
             [text for text, _ in pairs],
             pairs=[sentence for _, sentence in pairs],
             long=options.get("long", "chunk"),
         )
-        logits = np.stack(in_batches(pieces.encodings, pieces.lengths, self._run))
+        logits = stacked(pieces.encodings, pieces.lengths, self._run)
         return average(logits[:, self.classes], pieces.owners, pieces.weights, len(pairs))
 
     def _run(self, encodings: list[Encoding]) -> Array:

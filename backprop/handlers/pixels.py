@@ -50,7 +50,8 @@ class Pixels:
         size = config.get("size") if config.get("do_resize", True) else None
         kind = str(config.get("image_processor_type", config.get("feature_extractor_type", "")))
         resize, shortest, crop = _sizes(size, kind, config)
-        mean, std = (0.0,) * 3, (1.0,) * 3
+        mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+        std: tuple[float, ...] = (1.0, 1.0, 1.0)
         if config.get("do_normalize", True):
             mean = tuple(config.get("image_mean", (0.5,) * 3))
             std = tuple(config.get("image_std", (0.5,) * 3))

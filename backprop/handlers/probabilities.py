@@ -13,15 +13,16 @@ __all__ = ["ranked", "sigmoid", "softmax"]
 
 def softmax(scores: Array) -> Array:
     """Return probabilities that sum to 1 along the last axis, float64."""
-    scores = np.asarray(scores, np.float64)
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    exact = np.asarray(scores, np.float64)
+    powers = np.exp(exact - exact.max(axis=-1, keepdims=True))
     result: Array = powers / powers.sum(axis=-1, keepdims=True)
     return result
 
 
 def sigmoid(scores: Array) -> Array:
     """Return an independent probability for each score, float64."""
-    result: Array = 1 / (1 + np.exp(-np.clip(np.asarray(scores, np.float64), -500, 500)))
+    exact = np.clip(np.asarray(scores, np.float64), -500, 500)
+    result: Array = 1 / (1 + np.exp(-1 * exact))
     return result
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from backprop.engines import Array, Engine
@@ -113,9 +114,7 @@ class SpanAnswers:
             for row, candidates in zip(rows, found, strict=True)
         ]
 
-    def _choose(
-        self, context: str, candidates: list[_Candidate], options: dict[str, Any]
-    ) -> Span:
+    def _choose(self, context: str, candidates: list[_Candidate], options: dict[str, Any]) -> Span:
         """Return the best span of all windows, or none where even that loses to the null span."""
         best = max(candidates, key=lambda candidate: candidate.score)
         null = min(candidate.null for candidate in candidates) + self.no_answer_bias
@@ -154,8 +153,8 @@ def _best(logits: Array, encoding: Encoding) -> _Candidate:
     return _Candidate(float(scores[first, last]), float(logits[0].sum()), start, end)
 
 
-def _in_reach(length: int) -> Array:
+def _in_reach(length: int) -> NDArray[np.bool_]:
     """Return which (first, last) pairs are spans of allowed length, shape (length, length)."""
     distance = np.arange(length)[None, :] - np.arange(length)[:, None]
-    reach: Array = (distance >= 0) & (distance < MAX_ANSWER_TOKENS)
+    reach: NDArray[np.bool_] = (distance >= 0) & (distance < MAX_ANSWER_TOKENS)
     return reach

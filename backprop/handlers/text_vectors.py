@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Encoding
 
 from backprop.engines import Array, Engine
-from backprop.handlers.batching import in_batches
+from backprop.handlers.batching import stacked
 from backprop.handlers.long import fit
 from backprop.handlers.tokens import Tokens
 from backprop.handlers.vectors import finish, unit
@@ -70,7 +70,7 @@ class TextVectors:
             return np.zeros((0, self.dimensions), np.float32)
         prefix = self.prompt if prompt is None else prompt
         pieces = fit(self.tokens, [prefix + text for text in texts], long=long)
-        found = np.stack(in_batches(pieces.encodings, pieces.lengths, self._run))
+        found = stacked(pieces.encodings, pieces.lengths, self._run)
         vectors = average(found, pieces.owners, pieces.weights, len(texts))
         # A mean of unit vectors is shorter than one.
         return unit(vectors) if self.normalise else vectors

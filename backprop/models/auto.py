@@ -173,9 +173,7 @@ def build(
             "trust who made it, backprop.load(path, trust_pickle=True)."
         )
     common = {key: meta.get(key) for key in ("name", "description", "tasks", "details")}
-    parts = {
-        part: build(folder / part, own, device) for part, own in meta.get("parts", {}).items()
-    }
+    parts = {part: build(folder / part, own, device) for part, own in meta.get("parts", {}).items()}
     place: Sequence[Any] = () if parts else (folder,)
     model_class = load_name(NAMES[meta["class"]])
     model: BaseModel = model_class(

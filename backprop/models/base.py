@@ -50,6 +50,7 @@ class BaseModel(nn.Module):
     description: str | None = None
     details: Mapping[str, Any] | None = None
     tasks: list[str] = []
+    model: Any = None
 
     def __new__(cls, *_: Any, **__: Any) -> BaseModel:
         """Prepare the module, so that a subclass need not call ``super().__init__``."""

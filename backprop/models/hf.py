@@ -109,7 +109,8 @@ def _architecture(folder: Path) -> Any:
 
 def _has_tokenizer(folder: Path) -> bool:
     return any(
-        (folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+        (folder / name).exists()
+        for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
     )
 
 
@@ -242,7 +243,9 @@ def read_preprocessor(folder: Path) -> dict[str, Any]:
     alone, together = folder / "preprocessor_config.json", folder / "processor_config.json"
     if alone.exists():
         return read_json(alone)
-    rules: dict[str, Any] = read_json(together).get("image_processor", {}) if together.exists() else {}
+    rules: dict[str, Any] = (
+        read_json(together).get("image_processor", {}) if together.exists() else {}
+    )
     return rules
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
+from transformers import EfficientNetForImageClassification
 
 from backprop.engines import Array
 from backprop.engines.torch import TorchEngine
@@ -186,9 +186,7 @@ def _load(path: str) -> torch.nn.Module:
     folder = Path(path)
     if read_json(folder / "config.json").get("model_type") == efficientnet_lite.MODEL_TYPE:
         return efficientnet_lite.load(folder)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return _hub_class(config).from_pretrained(folder, use_safetensors=True, local_files_only=True)
-
-
-def _hub_class(config: Any) -> Any:
-    return load("transformers:EfficientNetForImageClassification")
+    model: torch.nn.Module = EfficientNetForImageClassification.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
+    )
+    return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 
@@ -66,13 +66,11 @@ class PairEncoder(BaseModel):
 
     def image_vectors(self) -> ImageVectors:
         """Return the handler of ``image-vectorisation``."""
-        handler: Any = self.image.handler("image-vectorisation")
-        return handler
+        return cast(ImageVectors, self.image.handler("image-vectorisation"))
 
     def text_vectors(self) -> TextVectors:
         """Return the handler of ``text-vectorisation``."""
-        handler: Any = self.text.handler("text-vectorisation")
-        return handler
+        return cast(TextVectors, self.text.handler("text-vectorisation"))
 
     def pair_vectors(self) -> PairVectors:
         """Return the handler of ``image-text-vectorisation``."""

@@ -138,7 +138,11 @@ class Task:
         """Return the model's name, the task's own names of 2021 looked up."""
         if name is None:
             return "" if self.is_remote else self.spec.default
-        return str(name) if self.is_remote else catalogue.task_aliases(self.task).get(str(name), str(name))
+        return (
+            str(name)
+            if self.is_remote
+            else catalogue.task_aliases(self.task).get(str(name), str(name))
+        )
 
     def _given(self, task_input: Mapping[str, Any]) -> dict[str, Any]:
         """Return what differs from the defaults, so that models see only what was asked for."""

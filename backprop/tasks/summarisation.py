@@ -35,7 +35,12 @@ class Summarisation(Task):
             InputError: a text is blank, or the model does not do the style.
         """
         task_input = {"text": text, "style": style, "long": long}
-        if style in STYLES and not self.is_remote and self.name in STYLES.values():
+        if (
+            style is not None
+            and style in STYLES
+            and not self.is_remote
+            and self.name in STYLES.values()
+        ):
             return self._of(STYLES[style]).run(task_input)
         return self.run(task_input)
 
