@@ -76,7 +76,7 @@ class AutoModel:
             raise InputError(f"limit must be at least 1; received {limit}.")
         found = catalogue.entries(task=task, **filters)[:limit]
         if display:
-            table(found, aliases or {})
+            table(found, aliases or {}, task)
             return None
         if return_dict:
             return [catalogue.as_dict(entry) for entry in found]

@@ -50,7 +50,7 @@ class BaseModel(nn.Module):
     description: str | None = None
     details: Mapping[str, Any] | None = None
     tasks: list[str] = []
-    model: Any = None
+    model: Any
 
     def __new__(cls, *_: Any, **__: Any) -> BaseModel:
         """Prepare the module, so that a subclass need not call ``super().__init__``."""
@@ -84,7 +84,7 @@ class BaseModel(nn.Module):
         """
         if self.HANDLERS and args and isinstance(args[0], Mapping):
             return self.answer(args[0], kwargs.get("task") or self._only_task())
-        if not callable(self.model):
+        if not callable(getattr(self, "model", None)):
             raise UnsupportedTaskError(
                 f"{type(self).__name__} has nothing to call: it wraps no model and does "
                 f"{', '.join(self.tasks) or 'no task'}; pass a dictionary and task=…"

@@ -60,7 +60,6 @@ class Task:
                 "api_url='https://your-server', or leave api_key out to run here."
             )
         self._model: BaseModel | None = None
-        self._is_checked = self.is_remote
         if model is None or isinstance(model, (str, Path)):
             self.name = self._resolve(model)
             if not self.is_remote:
@@ -129,10 +128,11 @@ class Task:
                 api_key=self.api_key,
                 model=self.name,
             )
-        if not self._is_checked or self.task not in self.model.HANDLERS:
-            # A model of the user's own may not check; ours do it themselves.
+        model = self.model
+        if self.task not in getattr(model, "HANDLERS", ()):
+            # A model of the user's own may not check its input; ours do.
             inputs.read(self.task, given)
-        return self.model(given, task=self.task)
+        return model(given, task=self.task)
 
     def _resolve(self, name: str | Path | None) -> str:
         """Return the model's name, the task's own names of 2021 looked up."""

@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read(Path(arguments.data) / "xquad" / "en_dev.json")
     random.Random(0).shuffle(rows)
-    rows = rows[: arguments.rows or None]
+    rows = rows[-arguments.rows :]  # the first 150 chose the prompt
     start = time.perf_counter()
     answers = backprop.QA()([row[0] for row in rows], [row[1] for row in rows])
     seconds = time.perf_counter() - start
