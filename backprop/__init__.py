@@ -3,10 +3,8 @@
 Nothing heavy is imported until it is used: ``import backprop`` takes milliseconds.
 """
 
-from typing import Any
-
 from backprop import errors
-from backprop.optional import load as _load
+from backprop.optional import lazy as _lazy
 from backprop.tasks import NAMES as _TASKS
 
 __version__ = "1.0.0.dev0"
@@ -22,15 +20,4 @@ _NAMES = {
 }
 
 __all__ = ["__version__", "errors", *sorted(_NAMES)]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name in _NAMES:
-        return _load(_NAMES[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return [*globals(), *__all__]
+__getattr__, __dir__ = _lazy(__name__, _NAMES)

@@ -100,15 +100,19 @@ def check_option(option: Option, value: object) -> Any:
 
 
 def _check_bounds(option: Option, value: float) -> None:
+    highest = LARGEST if option.high is None else option.high
     too_low = option.low is not None and (
         value <= option.low if option.above_low else value < option.low
     )
-    if too_low or (option.high is not None and value > option.high):
+    if too_low or value > highest:
         low = "" if option.low is None else f"{'above' if option.above_low else 'at least'} "
         low += "" if option.low is None else f"{option.low:g}"
-        high = "" if option.high is None else f"at most {option.high:g}"
-        bounds = " and ".join(part for part in (low, high) if part)
-        raise InputError(f"{option.name} must be {bounds}; received {value!r}.")
+        bounds = " and ".join(part for part in (low, f"at most {highest:g}") if part)
+        raise InputError(f"{option.name} must be {bounds}; received {describe(value)}.")
+
+
+LARGEST = 2**63 - 1
+"""Bound of numbers that have no other: what NumPy and torch can hold."""
 
 
 def _given(spec: TaskSpec, task_input: object) -> dict[str, object]:
@@ -138,7 +142,8 @@ def _given(spec: TaskSpec, task_input: object) -> dict[str, object]:
 def _plain(value: object) -> object:
     """Return a list for what holds one (NumPy arrays, pandas columns), else ``value`` itself."""
     to_list = getattr(value, "tolist", None)
-    return to_list() if callable(to_list) and not isinstance(value, (str, bytes)) else value
+    is_one = isinstance(value, (str, bytes, memoryview))  # NumPy's own str and bytes among them
+    return to_list() if callable(to_list) and not is_one else value
 
 
 def _is_list(value: object) -> bool:
@@ -212,7 +217,7 @@ def _read_labels(
     nested = [_is_list(item) for item in values]
     if not any(nested) and (values or count or single):
         shared = check_labels(values, field.name)
-        return [shared] * count
+        return [list(shared) for _ in range(count)]
     if single or not all(nested):
         shape = "one list of strings" if single else "all strings, or one list for each row"
         raise InputError(f"{field.name} must be {shape}; received {describe(value)}.")
@@ -285,10 +290,10 @@ def _to_bool(value: object) -> bool | None:
 
 
 def _to_int(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return None
-    number = float(value) if math.isfinite(value) else math.nan
-    return int(value.__trunc__()) if number.is_integer() else None
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)  # not by way of a float, which is not exact
+    number = _to_float(value)
+    return int(number) if number is not None and number.is_integer() else None
 
 
 def _to_float(value: object) -> float | None:
@@ -302,13 +307,21 @@ def _to_float(value: object) -> float | None:
 
 
 def _to_str(value: object) -> str | None:
-    return str(value) if isinstance(value, str) and value.strip() else None
+    return str(value) if _is_text(value) and str(value).strip() else None
 
 
 def _to_strings(value: object) -> list[str] | None:
     values = _as_list(value)
-    fine = all(isinstance(item, str) and item for item in values)
+    fine = all(_is_text(item) and item for item in values)
     return [str(item) for item in values] if values and fine else None
+
+
+def _is_text(value: object) -> bool:
+    """Whether ``value`` is a string that can be encoded; half of a surrogate pair can't."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
 
 
 CONVERTERS: dict[str, Callable[[object], Any]] = {
@@ -350,7 +363,8 @@ def _check_generation(
         raise InputError(f"min_length ({low}) is above max_length ({high}).")
     samples = options.get("do_sample", any(options.get(key) for key in SAMPLING))
     wanted, beams = options.get("num_generations", 1), options.get("num_beams", 1)
-    if options.get("do_sample") is False and wanted > beams:
+    greedy = options.get("do_sample") is False or options.get("temperature") == 0
+    if greedy and wanted > beams:
         raise InputError(
             f"num_generations is {wanted} but without sampling there are only {beams} beams to "
             "choose from; pass do_sample=True, or num_beams of at least num_generations."
@@ -363,8 +377,8 @@ WANTED = {
     "bool": "True or False",
     "int": "a whole number",
     "float": "a finite number",
-    "str": "a string that is not blank",
-    "strings": "a string or a list of strings",
+    "str": "a string of valid Unicode that is not blank",
+    "strings": "a string of valid Unicode or a list of them, none empty",
 }
 
 SAMPLING = ("temperature", "top_k", "top_p")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from backprop.errors import MissingPackageError
 
-__all__ = ["load", "require"]
+__all__ = ["lazy", "load", "require"]
 
 
 def load(name: str) -> Any:
@@ -20,6 +22,24 @@ def load(name: str) -> Any:
     place, _, attribute = name.partition(":")
     module = importlib.import_module(place)
     return getattr(module, attribute) if attribute else module
+
+
+def lazy(
+    module: str, names: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a module whose names are imported when used.
+
+    Args:
+        module: the module's ``__name__``.
+        names: public name to where it is, as ``load`` takes it.
+    """
+
+    def get(name: str) -> Any:
+        if name in names:
+            return load(names[name])
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return get, lambda: sorted({*vars(sys.modules[module]), *names})
 
 
 def require(package: str, *, extra: str) -> ModuleType:

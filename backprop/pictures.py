@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +42,8 @@ class Picture:
             InputError: the pixel data is damaged.
         """
         try:
-            image = _open(self.source)
-            return _to_rgb(ImageOps.exif_transpose(image))
+            with _opened(self.source) as image:
+                return _to_rgb(ImageOps.exif_transpose(image))
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise InputError(
                 f"{self.where} can't be decoded ({error}); received {describe(self.source)}; "
@@ -62,7 +64,8 @@ def open_picture(value: object, where: str, *, paths: bool = True) -> Picture:
     """
     picture = Picture(_find(value, where, paths=paths), where)
     try:
-        width, height = _open(picture.source).size
+        with _opened(picture.source) as image:
+            width, height = image.size
     except Image.DecompressionBombError as error:
         raise InputError(f"{where} is too large ({error}); make it smaller first.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -85,16 +88,24 @@ def describe(value: object) -> str:
         return f"{len(value)} bytes starting {bytes(value[:8])!r}"
     if isinstance(value, Image.Image):
         return f"a PIL image of mode {value.mode} and size {value.size}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a value's own repr may raise anything; Python's does for huge numbers
+        return f"a {type(value).__name__} that can't be shown"
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
-def _open(source: Path | bytes | Image.Image) -> Image.Image:
+@contextmanager
+def _opened(source: Path | bytes | Image.Image) -> Iterator[Image.Image]:
+    """Open a file or bytes and close it again; a caller's own image stays open."""
     if isinstance(source, Image.Image):
-        return source
+        yield source
+        return
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    with Image.open(file, formats=formats) as image:
+        yield image
 
 
 def _find(value: object, where: str, *, paths: bool) -> Path | bytes | Image.Image:

@@ -41,7 +41,7 @@ BART: Json = {
 }
 LLAMA: Json = {
     **BERT,
-    "max_position_embeddings": 256,
+    "max_position_embeddings": 1024,
     "initializer_range": 0.2,
     "num_key_value_heads": 2,
     "tie_word_embeddings": True,

@@ -1,39 +1,34 @@
 """The command ``backprop``: every task, the catalogue, checks and downloads from a terminal.
 
-``main`` is the entry point. Whatever goes wrong is one line on standard error: exit code 2 for an
-error the caller can mend, 1 for anything else and for a check that failed, 130 after Ctrl-C.
+Whatever goes wrong is one line on standard error. Exit codes: 0 is fine, 2 an error the caller can
+mend, 1 any other (and a check or a demo that failed), 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 import backprop
 from backprop.cli import commands, run
+from backprop.cli.printing import write
 from backprop.cli.quiet import quiet
 from backprop.errors import BackpropError
 
 __all__ = ["app", "main"]
 
 DEBUG = "--debug"
-BROKEN_PIPE = 141  # as a shell reports a program ended by SIGPIPE
-INTERRUPTED = 130
+FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
 
-app = typer.Typer(
-    name="backprop",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(run.app, name="run")
-commands.register(app)
+app.add_typer(commands.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,8 +40,68 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG in given
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that can't show a character of an answer shows a stand-in instead.
+        # A terminal that lacks a character of an answer shows a stand-in for it.
         sys.stdout.reconfigure(errors="replace")
     with nullcontext() if debug else quiet():
         code = _run([argument for argument in given if argument != DEBUG], debug)
     sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        write(f"backprop {backprop.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _backprop(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option(DEBUG, help="Show warnings, and where an error is from; goes anywhere.")
+    ] = False,
+) -> None:
+    """Nine text and image tasks on ready models: backprop run TASK --help says more."""
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    """Return the exit code of a command line, its errors reported."""
+    try:
+        code = app(arguments, prog_name="backprop", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _hung_up()
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        message, code = _report(error)
+        # There is none where a command without arguments has shown its help.
+        sys.stderr.write(f"error: {message}\n" if message else "")
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception) -> tuple[str, int]:
+    """Return the message, one line, and the exit code of an error."""
+    # By its method, since the class of typer's own errors is another one in each of its versions.
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        text = _first_line(usage())
+        return f"{text} See: backprop --help" if text else "", MENDABLE
+    if isinstance(error, BackpropError):
+        return _first_line(str(error)), MENDABLE
+    return f"{type(error).__name__}: {_first_line(str(error))} ({DEBUG} shows where)", FAILED
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
+
+
+def _hung_up() -> int:
+    """Return the exit code where the reader of our output has gone."""
+    # Else the interpreter would try to flush the rest as it ends, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED

@@ -1,8 +1,6 @@
 """Models: what tasks run on. ``AutoModel`` loads any of them by name."""
 
-from typing import Any
-
-from backprop.optional import load
+from backprop.optional import lazy
 
 NAMES = {
     "AutoModel": "backprop.models.auto:AutoModel",
@@ -26,15 +24,4 @@ NAMES = {
 """Public name to where it is, imported when first used."""
 
 __all__ = sorted(NAMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a model class when it is first used."""
-    if name in NAMES:
-        return load(NAMES[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """List what can be imported from here."""
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(__name__, NAMES)

@@ -1,8 +1,6 @@
 """The nine tasks: what users touch."""
 
-from typing import Any
-
-from backprop.optional import load
+from backprop.optional import lazy
 
 NAMES = {
     "QA": "backprop.tasks.qa:QA",
@@ -19,15 +17,4 @@ NAMES = {
 """Public name to where it is, imported when first used."""
 
 __all__ = sorted(NAMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a task class when it is first used."""
-    if name in NAMES:
-        return load(NAMES[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """List what can be imported from here."""
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(__name__, NAMES)

@@ -1,0 +1,27 @@
+"""Whether a model meets the requirements of a model; ``check_model`` is the way in."""
+
+from typing import Any
+
+from backprop.optional import load
+
+NAMES = {
+    "Check": "backprop.testing.report:Check",
+    "Report": "backprop.testing.report:Report",
+    "check_model": "backprop.testing.check:check_model",
+    "check_models": "backprop.testing.check:check_models",
+}
+"""Public name to where it is, imported when first used: ``reopen`` must start without torch."""
+
+__all__ = sorted(NAMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name in NAMES:
+        return load(NAMES[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List what can be imported from here."""
+    return [*globals(), *__all__]
