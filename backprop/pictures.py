@@ -66,7 +66,7 @@ def open_picture(value: object, where: str, *, paths: bool = True) -> Picture:
     try:
         with _opened(picture.source) as image:
             width, height = image.size
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{where} is too large ({error}); make it smaller first.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         hint = _hint(value)

@@ -44,7 +44,7 @@ LEAST: dict[str, dict[str, Any]] = {
 }
 """The fields each task can't do without."""
 
-Case = tuple[str, dict[str, Any], list[str]]
+Case = tuple[str, dict[Any, Any], list[str]]
 
 # A task, what is added to its least input, and what the message must hold: the field, what was
 # received, and what to do instead.

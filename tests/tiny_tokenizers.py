@@ -174,7 +174,7 @@ def chat() -> PreTrainedTokenizerBase:
         pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
         chat_template=CHAT_TEMPLATE,
-        model_max_length=256,
+        model_max_length=1024,
     )
 
 

@@ -137,9 +137,6 @@ class GroundedAnswers:
     def _write(self, asked: list[_Asked]) -> list[Generation]:
         decoding = Decoding(
             max_new=MAX_ANSWER_TOKENS,
-            beams=BEAMS,
-            stop_early=True,
-            length_penalty=LENGTH_PENALTY,
             scored=True,
         )
         written = self.writer.write(
@@ -153,9 +150,6 @@ class GroundedAnswers:
 WINDOW = 1024
 """Tokens of context read at once; the starter model loses the thread in longer ones."""
 
-BEAMS = 1
-LENGTH_PENALTY = 0.5
-"""Best of 0, 0.5 and 1 on a sample of XQuAD: bench/quality/qa.py."""
 
 NO_ANSWER = "unanswerable"
 REPLY = "Answer:"

@@ -11,6 +11,7 @@ from backprop.errors import InputError
 from backprop.handlers.chunks import sentence_runs
 from backprop.handlers.long import note_cut, refuse
 from backprop.handlers.prompts import fill
+from backprop.handlers.sentences import split
 from backprop.handlers.writer import Writer
 from backprop.inputs import Row
 
@@ -54,7 +55,17 @@ class _Prompted:
 
 
 class Summaries(_Prompted):
-    """Answers ``summarisation`` in the style ``abstractive``."""
+    """Answers ``summarisation`` in the style ``abstractive``.
+
+    Args:
+        writer: runs the prompts.
+        prompt: holds ``{text}``.
+        sentences: how many sentences of what is written to keep; 0 keeps all.
+    """
+
+    def __init__(self, writer: Writer, *, prompt: str, sentences: int = 0) -> None:
+        super().__init__(writer, prompt=prompt)
+        self.sentences = sentences
 
     def answer(self, rows: list[Row], options: dict[str, Any]) -> list[str]:
         """Return a summary of each text; of a long one a summary of its parts' summaries.
@@ -87,9 +98,14 @@ class Summaries(_Prompted):
         prompts = [self.ask(part) for part in parts]
         decodings = [self._decoding(length) for length in self.writer.tokens.count(parts)]
         return [
-            self.writer.text(generations[0])
+            self._kept(self.writer.text(generations[0]))
             for generations in self.writer.write(prompts, decodings)
         ]
+
+    def _kept(self, written: str) -> str:
+        """Return the first sentences of what was written."""
+        found = split(written)[: self.sentences or None]
+        return written[: found[-1].end] if found else written
 
     def _decoding(self, length: int) -> Decoding:
         """Return how to decode the summary of a text of ``length`` tokens: never longer than it."""

@@ -127,10 +127,11 @@ class HFCausalLMTGModel(HFTextGenerationModel):
 
     def summaries(self) -> Summaries:
         """Return the handler of ``summarisation``."""
-        return Summaries(self.writer(), prompt=SUMMARY_INSTRUCTION)
+        return Summaries(self.writer(), prompt=SUMMARY_INSTRUCTION, sentences=1)
 
 
-SUMMARY_INSTRUCTION = "Summarise the following text in one short sentence.\n\n{text}"
+SUMMARY_INSTRUCTION = "{text}\n\nSummarize the text above in one short sentence."
+"""Small models often go on after it; their first sentence is the better summary."""
 
 
 def convert_gguf(raw: Path, out: Path) -> None:

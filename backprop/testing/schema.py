@@ -177,7 +177,7 @@ class _Prober:
         alone = self.answers(rows[:1])
         self.demand(difference(alone[0], singles[0]), rows[0], "a list of one item differs from it")
         for i, (found, single) in enumerate(zip(answers, singles, strict=True)):
-            self.demand(difference(found, single), rows[i], "it differs beside others in a list")
+            self.demand(difference(found, single), rows[i], "it differs beside others")
         turned = self.answers([rows[2], rows[0]])
         self.demand(difference(turned[1], singles[0]), rows[0], "it differs with its neighbours")
         none = self.ask(self.batch([]))
@@ -189,27 +189,25 @@ class _Prober:
 
     def try_group(self, group: list[str], takes_lists: bool) -> None:
         """Ask with optional fields, which a model may refuse."""
-        name = " and ".join(group)
         rows = self.rows(group)
-        try:
-            single = self.answer(rows[0], rows[0])
-        except Refusal:
-            if group != ["labels"]:
-                self.steps.append(f"{name} refused")
-                return
-            # A classifier of fixed labels still takes a part of its own.
+        if group == ["labels"]:
+            # A classifier of fixed labels may still take a part of its own.
             own = list(self.answered[0].answer)[:2]
-            rows = [{**row, "labels": own} for row in rows]
+            choices = [rows, [{**row, "labels": own} for row in rows]]
+        else:
+            choices = [rows]
+        for rows in choices:
             try:
                 single = self.answer(rows[0], rows[0])
             except Refusal:
-                self.steps.append(f"{name} refused")
-                return
-        self.steps.append(name)
-        if takes_lists:
-            found = self.answers(rows)[0]
-            self.demand(difference(found, single), rows[0], "it differs beside others in a list")
+                continue
+            self.steps.append(" and ".join(group))
             self.again.append(Asked(self.spec.name, rows[0], single))
+            if takes_lists:
+                found = self.answers(rows)[0]
+                self.demand(difference(found, single), rows[0], "it differs beside others")
+            return
+        self.steps.append(f"{' and '.join(group)} refused")
 
     def try_options(self) -> None:
         """Ask with each option, which a model may refuse."""
