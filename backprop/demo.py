@@ -10,12 +10,11 @@ import textwrap
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rich.box import HORIZONTALS
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +28,7 @@ __all__ = ["EXAMPLES", "Example", "demo"]
 
 FILES = Path(__file__).with_name("examples")
 SALLY = "Sally lives in London. On Sundays she rows on the Thames with her brother Tom."
-LONGEST = 88
+LONGEST = 108
 """Characters of one input or answer that are shown."""
 
 
@@ -52,9 +51,9 @@ EXAMPLES = (
     Example(
         "qa",
         {
+            "prev_qa": [("Where does Sally live?", "London")],
             "question": "Who does she row with?",
             "context": SALLY,
-            "prev_qa": [("Where does Sally live?", "London")],
         },
     ),
     Example(
@@ -95,11 +94,8 @@ EXAMPLES = (
     ),
 )
 
-SAVED = Example(
-    "text-classification",
-    {"text": "The parcel arrived two weeks late.", "labels": ["payment", "delivery"]},
-)
-"""What the saved model is asked, here and in another process."""
+SAVED = next(example for example in EXAMPLES if example.task == "text-classification")
+"""What a model is asked before it is saved, and again in another process."""
 
 
 def demo() -> bool:
@@ -109,29 +105,143 @@ def demo() -> bool:
         Whether everything worked and the two gave the same answer.
     """
     console = Console(highlight=False)
-    table = Table(title="Nine tasks", title_justify="left", show_lines=True)
+    tasks = Tasks(console)
+    table = Table(box=HORIZONTALS, show_lines=True)
     table.add_column("task", style="cyan", no_wrap=True)
     table.add_column("input", ratio=1)
     table.add_column("answer", ratio=1)
     table.add_column("seconds", justify="right", no_wrap=True)
     passed = True
     for example in EXAMPLES:
-        seconds, answer, succeeded = _tried(example, console)
-        passed &= succeeded
-        table.add_row(example.task, Text(_shown_input(example)), answer, f"{seconds:.1f}")
+        try:
+            answer, seconds = _timed(example, tasks)
+            shown = Text(ANSWERS[SPECS[example.task].answer](answer, example))
+        except Exception as error:  # any failure belongs in the table, and the rest still runs
+            passed, seconds, shown = False, 0.0, Text(f"{type(error).__name__}: {error}", "red")
+        table.add_row(example.task, Text(_input(example)), shown, f"{seconds:.1f}")
     console.print(table)
-    return _compare(console) and passed
+    return _is_same_when_reloaded(tasks) and passed
 
 
-def _tried(example: Example, console: Console) -> tuple[float, Text, bool]:
-    """Return the seconds an example took, its answer for people, and whether there is one."""
-    try:
-        task = _task(example.task, console)
-        started = time.perf_counter()
-        with console.status(f"{example.task} …"):
-            answer = task(**_loaded(example))
-        seconds = time.perf_counter() - started
-        show = ANSWERS[SPECS[example.task].answer]
-        return seconds, Text(show(answer, example)), True
-    except Exception as error:  # whatever it is belongs in the table, and the rest still runs
-        return 0.0, Text(f"{type(error).__name__}: {error}", "red"), False
+class Tasks:
+    """The tasks on their starter models, each model loaded once.
+
+    Args:
+        console: where loading is announced.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._models: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the task called ``name``."""
+        spec = SPECS[name]
+        if spec.default not in self._models:
+            started = time.perf_counter()
+            self._models[spec.default] = AutoModel.from_pretrained(spec.default)
+            seconds = time.perf_counter() - started
+            self.console.print(f"Loaded {spec.default} ({seconds:.1f} s)", style="dim")
+        return load(f"backprop.tasks:{spec.task_class}")(self._models[spec.default])
+
+
+def _timed(example: Example, tasks: Tasks) -> tuple[Any, float]:
+    """Return the example's answer and the seconds it took, loading left out."""
+    task = tasks[example.task]
+    arguments = {name: _loaded(name, value) for name, value in example.arguments.items()}
+    started = time.perf_counter()
+    with tasks.console.status(f"{example.task} …"):
+        answer = task(**arguments)
+    return answer, time.perf_counter() - started
+
+
+def _loaded(name: str, value: Any) -> Any:
+    """Return a text file's content, and anything else as it is."""
+    return value.read_text("utf-8") if name == "text" and isinstance(value, Path) else value
+
+
+# --- For people --------------------------------------------------------------------------
+
+
+def _input(example: Example) -> str:
+    """Return the input, one line a value, options left out."""
+    lines: list[str] = []
+    for name, value in example.arguments.items():
+        items = value if isinstance(value, list) and name != "labels" else [value]
+        lines += [_short(_value(name, item)) for item in items if not isinstance(item, int)]
+    return "\n".join(lines)
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, Path):
+        text = _loaded(name, value)
+        return value.name if text is value else f"{value.name}: {text}"
+    if isinstance(value, tuple):
+        return f"after: {' '.join(value)}."
+    return f"{name}: {', '.join(value)}" if isinstance(value, list) else str(value)
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, LONGEST, placeholder=" …")
+
+
+def _text(answer: str, example: Example) -> str:
+    if example.task != "summarisation":
+        return _short(answer)
+    given = _loaded("text", example.arguments["text"])
+    return f"{_short(answer)} ({len(answer.split())} of {len(given.split())} words)"
+
+
+def _probabilities(answer: Mapping[str, float], _example: Example) -> str:
+    return "\n".join(f"{share:4.0%} {label}" for label, share in answer.items())
+
+
+def _vectors(answer: list[list[float]], example: Example) -> str:
+    """Return the first vector's first numbers, and how alike it and the others are."""
+    numbers = ", ".join(f"{number:.3f}" for number in answer[0][:3])
+    lines = [f"{numbers}, … ({len(answer[0])} numbers)"]
+    names = next(iter(example.arguments.values()))
+    for name, vector in zip(names[1:], answer[1:], strict=True):
+        likeness = cosine_similarity(answer[0], vector)
+        lines.append(f"{likeness:.2f} like {_short(_value('', name))}")
+    return "\n".join(lines)
+
+
+ANSWERS: Mapping[str, Callable[[Any, Example], str]] = {
+    "text": _text,
+    "probabilities": _probabilities,
+    "vector": _vectors,
+}
+"""What a task answers to how people see it."""
+
+
+# --- Saving ------------------------------------------------------------------------------
+
+
+def _is_same_when_reloaded(tasks: Tasks) -> bool:
+    """Save a model, load it in another process, print both answers; whether they are equal."""
+    task = tasks[SAVED.task]
+    here = task(**SAVED.arguments)
+    with tempfile.TemporaryDirectory(prefix="backprop-demo-") as folder:
+        path = save(task.model, name=f"demo-{task.name}", path=Path(folder, f"demo-{task.name}"))
+        tasks.console.print(f"\nSaved as {path.name}; another process loads it:")
+        with tasks.console.status("loading …"):
+            process = _in_another_process(path)
+    if process.returncode:
+        tasks.console.print(Text(f"it failed: {process.stderr.strip()}", "red"))
+        return False
+    there = json.loads(process.stdout)
+    for where, answer in (("here", here), ("there", there)):
+        shown = ", ".join(f"{label} {share}" for label, share in answer.items())
+        tasks.console.print(Text(f"  {where:5}  {shown}"))
+    is_same: bool = here == there
+    tasks.console.print("Equal output." if is_same else Text("The outputs differ.", "red"))
+    return is_same
+
+
+def _in_another_process(path: Path) -> subprocess.CompletedProcess[str]:
+    """Return what ``backprop run`` prints with the saved model."""
+    flags = [f"--model={path}", "--json", f"--text={SAVED.arguments['text']}"]
+    flags += [f"--labels={label}" for label in SAVED.arguments["labels"]]
+    command = [sys.executable, "-m", "backprop", "run", SAVED.task, *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ ORDER = (
     *("errors", "optional", "progress", "similarity", "specs", "pictures", "inputs"),
     *("manifest", "folders", "artefact", "hub", "index", "sources", "catalogue", "remote"),
     *("engines", "handlers", "models", "losses", "data", "trainer", "report"),
-    *("tasks", "testing", "serve", "cli", "__main__"),
+    *("tasks", "testing", "serve", "demo", "cli", "__main__"),
 )
 
 # The package's own __init__ loads next to nothing; the one of tasks is a lazy table too.

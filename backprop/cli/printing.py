@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["as_json", "as_text", "write"]
 
 MOST_ROWS = 10
-MOST_NUMBERS = 6
+MOST_NUMBERS = 4
 BAR_WIDTH = 20
 
 
@@ -56,7 +56,7 @@ def _on_terminal(answer: Any, shorten: bool) -> str:
         return _table(answer, MOST_ROWS if shorten else len(answer))
     if _is_vector(answer) and len(answer) > MOST_NUMBERS:
         first = "  ".join(f"{number:.4f}" for number in answer[:MOST_NUMBERS])
-        return f"{first}  …  ({len(answer)} dimensions; --json prints them all)"
+        return f"{first}  …  ({len(answer)} numbers; --json prints all)"
     return _in_pipe(answer, shorten)
 
 
@@ -72,11 +72,12 @@ def _table(answer: Mapping[str, Any], most_rows: int) -> str:
         is_share = isinstance(value, float) and 0 <= value <= 1
         bar = "█" * round(value * BAR_WIDTH) if is_share else ""
         shown.add_row(Text(key, "cyan"), Text(_value(value, 4)), Text(bar, "green"))
-    if len(answer) > most_rows:
-        shown.add_row(Text(f"… and {len(answer) - most_rows} more (--top-k 0 prints all)", "dim"))
     console = Console()
     with console.capture() as captured:
         console.print(shown)
+        if len(answer) > most_rows:
+            rest = f"… and {len(answer) - most_rows} more; --top-k 0 prints all"
+            console.print(Text(rest, "dim"))
     return captured.get().rstrip("\n")
 
 

@@ -72,8 +72,8 @@ def read(spec: TaskSpec, flags: Flags) -> Call:
     missing = [field for field in spec.fields if field.required and field.name not in fields]
     if missing:
         raise InputError(
-            f"{spec.name} needs {field_flag(missing[0])}; received {', '.join(fields) or 'no input'}. "
-            f"See: backprop run {spec.name} --help"
+            f"{spec.name} needs {field_flag(missing[0])}; received: "
+            f"{', '.join(fields) or 'no input'}. See: backprop run {spec.name} --help"
         )
     request = inputs.read(spec.name, fields | options)
     return Call(spec, fields, options, request.single)

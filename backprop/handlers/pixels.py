@@ -47,19 +47,14 @@ class Pixels:
         """
         if config.get("do_pad"):
             raise ArtefactError("Image models that pad their input (do_pad) are not supported.")
-        size = config.get("size") if config.get("do_resize", True) else None
+        size = config.get("size")
+        if not config.get("do_resize", True):
+            size = None
+        elif size is None:
+            raise ArtefactError("Image rules without a size are not supported.")
         kind = str(config.get("image_processor_type", config.get("feature_extractor_type", "")))
         resize, shortest, crop = _sizes(size, kind, config)
-        mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-        std: tuple[float, ...] = (1.0, 1.0, 1.0)
-        if config.get("do_normalize", True):
-            mean = tuple(config.get("image_mean", (0.5,) * 3))
-            std = tuple(config.get("image_std", (0.5,) * 3))
-        if kind.startswith("EfficientNet") and config.get("include_top", True):
-            # Its classifier was trained on input divided by the deviation a second time.
-            deviation = tuple(config.get("image_std", (0.5,) * 3))
-            mean = tuple(mean)
-            std = tuple(a * b for a, b in zip(std, deviation, strict=True))
+        mean, std = _statistics(kind, config)
         factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
         resample = int(config.get("resample", Image.Resampling.BICUBIC))
         return cls(resize, shortest, crop, resample, factor, mean, std)
@@ -105,6 +100,30 @@ def _sizes(size: Any, kind: str, config: Mapping[str, Any]) -> Sizes:
     if shortest is not None:
         return None, int(shortest), crop
     return _pair(size), None, crop
+
+
+def _statistics(kind: str, config: Mapping[str, Any]) -> tuple[Triple, Triple]:
+    """Return (mean, standard deviation) of each channel.
+
+    Raises:
+        ArtefactError: they are to be used and not given.
+    """
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Triple = (1.0, 1.0, 1.0)
+    if config.get("do_normalize", True):
+        if not {"image_mean", "image_std"} <= set(config):
+            raise ArtefactError("Image rules without image_mean and image_std are not supported.")
+        mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
+    if kind.startswith("EfficientNet"):
+        if config.get("include_top", True):
+            # Its classifier was trained on input divided by the deviation a second time.
+            std = tuple(a * b for a, b in zip(std, config["image_std"], strict=True))
+        if config.get("rescale_offset", False):  # to values from -1 on
+            mean = tuple(value + 1 for value in mean)
+    return mean, std
+
+
+Triple = tuple[float, ...]
 
 
 def _convnext(edge: int, config: Mapping[str, Any]) -> Sizes:

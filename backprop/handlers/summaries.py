@@ -49,7 +49,8 @@ class _Prompted:
         refuse("text", length, room, options.get("long", "chunk"))
         runs = sentence_runs(tokens, text, room)
         if options.get("long") == "truncate":
-            note_cut(1, 1, length - room, tokens.max_length)
+            [kept] = tokens.count(runs[:1])
+            note_cut(1, 1, length - kept, tokens.max_length)
             return runs[:1]
         return runs
 

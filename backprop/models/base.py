@@ -82,14 +82,21 @@ class BaseModel(nn.Module):
             UnsupportedTaskError: the model does not do the task.
             InputError: the input does not fit the task's schema.
         """
-        if self.HANDLERS and args and isinstance(args[0], Mapping):
-            return self.answer(args[0], kwargs.get("task") or self._only_task())
+        if self._is_request(args, kwargs):
+            task_input, task = [*args, None, None][:2]
+            task = kwargs.get("task", task) or self._only_task()
+            return self.answer(kwargs.get("task_input", task_input), task)
         if not callable(getattr(self, "model", None)):
             raise UnsupportedTaskError(
                 f"{type(self).__name__} has nothing to call: it wraps no model and does "
                 f"{', '.join(self.tasks) or 'no task'}; pass a dictionary and task=…"
             )
         return self.model(*args, **kwargs)
+
+    def _is_request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call is one of a task's, rather than one of the wrapped model."""
+        named = "task" in kwargs or "task_input" in kwargs
+        return bool(self.HANDLERS) and (named or (bool(args) and isinstance(args[0], Mapping)))
 
     def answer(self, task_input: object, task: str) -> Any:
         """Return the answer to the task's input dictionary, in the shape it was asked.
@@ -219,9 +226,7 @@ class PathModel(BaseModel):
         A list of token ids, or a list of such lists of one length, becomes a batch; a model that
         also needs decoder input gets its start token.
         """
-        if self.HANDLERS and args and isinstance(args[0], Mapping):
-            return super().__call__(*args, **kwargs)
-        if args and isinstance(args[0], (list, tuple)):
+        if not self._is_request(args, kwargs) and args and isinstance(args[0], (list, tuple)):
             ids = torch.tensor(args[0], device=self.device)
             ids = ids if ids.ndim > 1 else ids[None]
             args = (ids, *args[1:])

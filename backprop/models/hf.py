@@ -68,8 +68,8 @@ class HFModel(PathModel):
             description,
             tasks,
             details,
-            init_model=_Loader(chosen),
-            init_tokenizer=AutoTokenizer if _has_tokenizer(folder) else None,
+            init_model=_Loader(chosen, use_safetensors=True, dtype=torch.float32),
+            init_tokenizer=_Loader(AutoTokenizer) if _has_tokenizer(folder) else None,
             device=device,
         )
         self.preprocessor = read_preprocessor(folder)
@@ -85,18 +85,20 @@ class HFModel(PathModel):
 
 
 class _Loader:
-    """Loads a transformers class from a folder the safe way."""
+    """Loads a transformers class from a folder: nothing from the network, no code of the folder's.
 
-    def __init__(self, model_class: Any) -> None:
-        self.model_class = model_class
+    Args:
+        loaded: a class with ``from_pretrained``.
+        options: further arguments of it.
+    """
+
+    def __init__(self, loaded: Any, **options: Any) -> None:
+        self.loaded = loaded
+        self.options = options
 
     def from_pretrained(self, path: str) -> Any:
-        return self.model_class.from_pretrained(
-            path,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            dtype=torch.float32,
+        return self.loaded.from_pretrained(
+            path, trust_remote_code=False, local_files_only=True, **self.options
         )
 
 

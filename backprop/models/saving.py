@@ -15,7 +15,7 @@ from safetensors.torch import load_model, save_model
 from backprop import artefact
 from backprop.errors import ArtefactError, InputError, NotFoundError
 from backprop.models import auto
-from backprop.models.base import BaseModel
+from backprop.models.base import BaseModel, without_progress_bars
 from backprop.models.places import saved_folder
 
 __all__ = ["load", "save"]
@@ -143,7 +143,8 @@ def _write_files(model: BaseModel, folder: Path) -> None:
         (folder / part).mkdir()
         _write_files(own, folder / part)
     if not _parts(model):
-        model.save_files(folder)
+        with without_progress_bars():
+            model.save_files(folder)
 
 
 def _write_user_model(model: BaseModel, folder: Path) -> None:

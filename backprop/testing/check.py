@@ -181,6 +181,7 @@ def _check_schema(model: BaseModel, trials: Sequence[Trial]) -> Check:
         faults.append(answered)
     else:
         tried.append("other tasks refused")
+    tried.append("what it was given, weights, mode and random state compared before and after")
     return Check("schema", not faults, "; ".join(tried), "; ".join(faults))
 
 

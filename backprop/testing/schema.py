@@ -23,7 +23,11 @@ class Fault(Exception):
     """What the model does wrong, in words."""
 
 
-class Refusal(Fault):
+class Crash(Fault):
+    """The model raised an error."""
+
+
+class Refusal(Crash):
     """The model refused the input with a ValueError, as it should where it can't use it."""
 
 
@@ -124,39 +128,37 @@ class _Prober:
 
     def try_forms(self) -> None:
         """Ask single items and lists, with and without optional fields."""
-        self.try_bare()
-        singles = self.try_singles()
+        first = self.try_required()
+        singles = self.try_singles(first)
         takes_lists = self.try_lists(singles)
         for group in probes.optional_groups(self.spec):
             if group != self.extra:
                 self.try_group(group, takes_lists)
 
-    def try_bare(self) -> None:
-        """Ask with the required fields alone, else find out which optional ones are needed."""
-        row = probes.rows(self.spec)[0]
+    def try_required(self) -> Any:
+        """Return the answer to the required fields, with optional ones only where it needs them."""
+        row = self.rows([])[0]
         try:
-            self.answer(row, row)
+            return self.answer(row, row)
         except Refusal as refusal:
             for group in probes.optional_groups(self.spec):
-                row = probes.rows(self.spec, group)[0]
+                row = self.rows(group)[0]
                 try:
-                    self.answer(row, row)
+                    answer = self.answer(row, row)
                 except Refusal:
                     continue
                 self.extra = group
                 self.steps.append(f"needs {' and '.join(group)}")
-                return
+                return answer
             raise Fault(str(refusal)) from refusal
 
-    def try_singles(self) -> list[Any]:
-        """Return the answers to single items, the first asked twice."""
-        rows = self.rows(self.extra)
-        answers = [self.answer(row, row) for row in rows]
-        fault = difference(self.answer(rows[0], rows[0]), answers[0])
+    def try_singles(self, first: Any) -> list[Any]:
+        """Return the answers to single items, the first of which is asked again."""
+        answers = [self.answer(row, row) for row in self.rows(self.extra)]
+        fault = difference(answers[0], first)
         if fault:
             raise Fault(f"asked the same twice, it gave {fault}{self.hint()}")
-        self.steps.append(f"{len(rows)} single items")
-        self.again.append(Asked(self.spec.name, rows[0], answers[0]))
+        self.steps.append(f"{len(answers)} single items")
         return answers
 
     def try_lists(self, singles: list[Any]) -> bool:
@@ -165,14 +167,12 @@ class _Prober:
         whole = self.batch(rows)
         try:
             answers = self.ask(whole)
-        except Fault as fault:
+        except Crash as crash:
             if self.must_batch:
                 raise
-            self.steps.append(f"one at a time: {one_line(fault, 120)}")
-            return False
+            return self.one_at_a_time(singles, one_line(crash, 120))
         if not self.must_batch and not fault_of_row(self.spec, answers, rows[0]):
-            self.steps.append("one at a time: a list got one answer")
-            return False
+            return self.one_at_a_time(singles, "a list got one answer")
         self.demand(fault_of_batch(self.spec, answers, rows), whole)
         alone = self.answers(rows[:1])
         self.demand(difference(alone[0], singles[0]), rows[0], "a list of one item differs from it")
@@ -186,6 +186,12 @@ class _Prober:
         self.steps.append("lists of 3, 2, 1 and 0 in any order")
         self.again.append(Asked(self.spec.name, whole, answers))
         return True
+
+    def one_at_a_time(self, singles: list[Any], why: str) -> bool:
+        """Note that the model takes no lists, which it need not."""
+        self.steps.append(f"one at a time: {why}")
+        self.again.append(Asked(self.spec.name, self.rows(self.extra)[0], singles[0]))
+        return False
 
     def try_group(self, group: list[str], takes_lists: bool) -> None:
         """Ask with optional fields, which a model may refuse."""
@@ -204,7 +210,7 @@ class _Prober:
             self.steps.append(" and ".join(group))
             self.again.append(Asked(self.spec.name, rows[0], single))
             if takes_lists:
-                found = self.answers(rows)[0]
+                found = self.answers(rows[:2])[0]
                 self.demand(difference(found, single), rows[0], "it differs beside others")
             return
         self.steps.append(f"{' and '.join(group)} refused")
@@ -262,7 +268,7 @@ class _Prober:
         try:
             answer = self.model(own, task=self.spec.name)
         except Exception as error:  # whatever a user's own code raises is the finding
-            kind = Refusal if isinstance(error, ValueError) else Fault
+            kind = Refusal if isinstance(error, ValueError) else Crash
             what = f"with {_shown(given)} it raised {type(error).__name__}: {error}"
             raise kind(one_line(what)) from error
         if own != given:
