@@ -89,9 +89,12 @@ class TextEngine:
     def run(self, function: str, **arrays: Any) -> Array:
         """Return the function's result."""
         self.batches.append(arrays["input_ids"].shape)
-        return {"text_vectors": self._vectors, "logits": self._logits, "spans": self._spans}[
-            function
-        ](**arrays).astype(np.float32)
+        functions: dict[str, Callable[..., Array]] = {
+            "text_vectors": self._vectors,
+            "logits": self._logits,
+            "spans": self._spans,
+        }
+        return functions[function](**arrays).astype(np.float32)
 
     def _vectors(self, input_ids: Any, attention_mask: Any, **_: Any) -> Array:
         mask = attention_mask[..., None]
@@ -100,7 +103,9 @@ class TextEngine:
 
     def _logits(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Array:
         mask = (attention_mask * (1 + token_type_ids))[..., None]
-        return 3 * (self.meanings[input_ids] * mask).sum(1) / attention_mask.sum(1)[:, None]
+        sums: Array = (self.meanings[input_ids] * mask).sum(1)
+        found: Array = 3 * sums / attention_mask.sum(1)[:, None]
+        return found
 
     def _spans(self, input_ids: Any, attention_mask: Any, **_: Any) -> Array:
         # What is padding gets the highest score of all: nobody may look at it.

@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from backprop.engines import Array, Decoding
-from backprop.errors import InputError
-from backprop.handlers.answers import EXAMPLES, GroundedAnswers, QAPrompt, WrittenAnswers
+from backprop.handlers.answers import GroundedAnswers, WrittenAnswers
 from backprop.handlers.classifier import EmotionClasses, TextClasses
 from backprop.handlers.extract import Extracts
 from backprop.handlers.generate import TextGenerations
@@ -22,70 +20,30 @@ from backprop.handlers.images import ImageClasses, ImageLabels, ImageVectors
 from backprop.handlers.label_vectors import Calibration, LabelVectors, PhraseEmotions
 from backprop.handlers.nli import Entailment
 from backprop.handlers.pairs import PairVectors
-from backprop.handlers.prompts import ChatTemplate
 from backprop.handlers.spans import SpanAnswers
 from backprop.handlers.summaries import Summaries, WrittenEmotions
 from backprop.handlers.text_vectors import TextVectors
-from backprop.handlers.writer import Writer
-from tests import fakes
-from tests.fakes import PIXELS, WIDTH, byte_tokens, meaning, plain_picture, seen, word_tokens
+from tests import fakes, written_checks
+from tests.by_hand import (
+    CATS,
+    DOGS,
+    MANY,
+    cosines,
+    logits,
+    mean,
+    refused,
+    same,
+    same_ranking,
+    sigmoid,
+    softmax,
+    text_vectors,
+    texts,
+    unit,
+)
+from tests.fakes import PIXELS, WIDTH, plain_picture, seen, word_tokens
 
 CALIBRATION = Calibration(slope=7.0, middle=0.2, temperature=0.1)
-CHAT = ChatTemplate("{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}[bot]", {})
-
-CATS, DOGS = "cats sleep on the warm roof", "dogs run"
-MANY = "one two three four five six seven eight nine ten"
 RED, GREEN, BLUE = (250, 10, 20), (30, 200, 60), (0, 90, 255)
-
-
-def texts(*values: str, **shared: Any) -> list[dict[str, Any]]:
-    return [{"text": value, **shared} for value in values]
-
-
-def mean(words: str) -> Array:
-    """Return the vector of a text by hand: the mean meaning of [CLS], its words and [SEP]."""
-    tokens = ["[CLS]", *words.split(), "[SEP]"]
-    total: Array = sum((meaning(token) for token in tokens), np.zeros(WIDTH)) / len(tokens)
-    return total
-
-
-def unit(vector: Array) -> Array:
-    scaled: Array = vector / math.sqrt(sum(float(value) ** 2 for value in vector))
-    return scaled
-
-
-def sigmoid(score: float) -> float:
-    return 1 / (1 + math.exp(-score))
-
-
-def softmax(scores: Sequence[float]) -> list[float]:
-    return [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
-
-
-def same(found: Any, expected: Any) -> None:
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def same_ranking(found: dict[str, float], expected: dict[str, float]) -> None:
-    """Check that the labels come highest first, with these probabilities."""
-    assert list(found) == sorted(expected, key=lambda label: -expected[label]), (found, expected)
-    same([found[label] for label in expected], list(expected.values()))
-
-
-def refused(call: Callable[[], object], *words: str) -> None:
-    try:
-        call()
-    except InputError as error:
-        assert all(word in str(error) for word in words), error
-    else:
-        raise AssertionError(f"not refused; expected an error with {words}")
-
-
-def text_vectors(*known: str, normalise: bool = False, **options: Any) -> TextVectors:
-    prompt = options.pop("prompt", "")
-    tokens = word_tokens(*known, **options)
-    engine = fakes.TextEngine(tokens)
-    return TextVectors(engine, tokens, dimensions=WIDTH, normalise=normalise, prompt=prompt)
 
 
 def check_text_vectors() -> None:
@@ -107,12 +65,6 @@ def check_text_vectors() -> None:
     same(short.answer(long, {"long": "chunk"}), [parts / 12])
     refused(lambda: short.answer(long, {"long": "error"}), "12 tokens", "8")
     assert short.answer([], {}) == []
-
-
-def cosines(text: str, *phrases: Sequence[str]) -> list[float]:
-    """Return the likeness of ``text`` to each group: to the mean of its phrases' directions."""
-    sides = [unit(sum((unit(mean(p)) for p in group), np.zeros(WIDTH))) for group in phrases]
-    return [float(unit(mean(text)) @ side) for side in sides]
 
 
 def check_label_vectors() -> None:
@@ -154,15 +106,6 @@ def check_phrase_emotions() -> None:
         [found] = handler.answer(texts(text), {"top_k": 3})
         same_ranking(found, chances)
     assert handler.answer(texts("so angry"), {}) == ["anger"]
-
-
-def logits(first: str, second: str = "") -> Array:
-    """Return the logits by hand: words of a second text, and the [SEP] after it, count twice."""
-    ones = ["[CLS]", *first.split(), "[SEP]"]
-    twos = [*second.split(), "[SEP]"] if second else []
-    total = sum((meaning(token) for token in [*ones, *twos, *twos]), np.zeros(WIDTH))
-    found: Array = 3 * total / (len(ones) + len(twos))
-    return found
 
 
 def check_entailment() -> None:
@@ -245,143 +188,6 @@ def check_span_answers() -> None:
     assert handler.answer([none], {}) != [""]
     biased = SpanAnswers(handler.engine, tokens, no_answer_bias=20)
     assert biased.answer([row], {"allow_no_answer": True}) == [""]
-    assert handler.answer([], {}) == []
-
-
-def writer(
-    reply: fakes.Reply,
-    *,
-    shared_room: bool = True,
-    max_length: int = 4096,
-    chat: ChatTemplate | None = None,
-) -> Writer:
-    tokens = byte_tokens(max_length=max_length)
-    generator = fakes.FakeGenerator(tokens, reply)
-    defaults = Decoding(max_new=100)
-    return Writer(generator, tokens, shared_room=shared_room, defaults=defaults, chat=chat)
-
-
-def prompts_of(own: Writer) -> list[str]:
-    generator = own.generator
-    assert isinstance(generator, fakes.FakeGenerator)
-    return generator.prompts
-
-
-def check_text_generations() -> None:
-    two = writer(lambda prompt: [(f" {prompt}, 😀 and so on.", -1.0), (" other", -2.0)])
-    handler = TextGenerations(two)
-    assert handler.answer(texts("ab", "c"), {}) == [" ab, 😀 and so on.", " c, 😀 and so on."]
-    assert handler.answer(texts("ab"), {"num_generations": 2, "do_sample": True}) == [
-        [" ab, 😀 and so on.", " other"]
-    ]
-    assert handler.answer(texts("ab"), {"max_length": 3}) == [" ab"]
-    assert handler.answer(texts("ab"), {"stop": ["on", " and"]}) == [" ab, 😀"]
-    assert handler.answer(texts("ab"), {"stop": ["😀"]}) == [" ab, "]
-    for stop in ([], ["on", " and"], ["😀"], [" ab"], [".x", "."]):
-        options = {"stop": stop} if stop else {}
-        pieces = list(handler.stream(texts("ab")[0], options))
-        assert ["".join(pieces)] == handler.answer(texts("ab"), options), (stop, pieces)
-        assert all(pieces) and not any("\ufffd" in piece for piece in pieces), pieces
-    assert len(list(handler.stream(texts("ab")[0], {}))) > 5  # piece by piece, not all at the end
-    refused(lambda: handler.stream(texts("ab")[0], {"num_beams": 2}), "num_beams")
-    refused(lambda: handler.answer(texts("ab"), {"max_length": 4095}), "2 tokens", "4094", "4095")
-    chat = TextGenerations(writer(lambda _: [(" Hi. ", 0.0)], chat=CHAT), prompt="Say {text}")
-    assert chat.answer(texts("hi"), {}) == ["Hi."]
-    assert prompts_of(chat.writer) == ["[user]Say hi\n[bot]"]
-    assert "".join(chat.stream(texts("hi")[0], {})) == "Hi."
-    assert handler.answer([], {}) == []
-
-
-def check_summaries() -> None:
-    # What is written: the first word of each sentence, as a sentence.
-    def first_words(prompt: str) -> list[tuple[str, float]]:
-        sentences = prompt.removeprefix("tl: ").strip(". ").split(". ")
-        return [(" ".join(sentence.split()[0] + "." for sentence in sentences), 0.0)]
-
-    short = "Alpha is a letter. Beta is another one."
-    handler = Summaries(writer(first_words, shared_room=False, max_length=70), prompt="tl: {text}")
-    assert handler.answer(texts(short, "Gamma rays."), {}) == ["Alpha. Beta.", "Gamma."]
-    long = " ".join(
-        f"W{i} goes here with other words." for i in range(6)
-    )  # 185 tokens, room for 66
-    # Three parts, whose summaries have 23 tokens; theirs may have 16, the fewest it stops at.
-    assert handler.answer(texts(short, long), {}) == ["Alpha. Beta.", "W0. W1. W2. W3."]
-    assert len(prompts_of(handler.writer)) == 2 + 1 + 3 + 1
-    assert handler.answer(texts(long), {"long": "truncate"}) == ["W0. W1."]
-    refused(lambda: handler.answer(texts(long), {"long": "error"}), "185 tokens", "66")
-    refused(lambda: handler.answer(texts(long), {"style": "extractive"}), "style")
-    one = Summaries(handler.writer, prompt="tl: {text}", sentences=1)
-    assert one.answer(texts(short), {}) == ["Alpha."]
-    assert handler.answer([], {}) == []
-
-
-def check_written_emotions() -> None:
-    def loudest(prompt: str) -> list[tuple[str, float]]:
-        return [("anger" if "!" in prompt else "joy", 0.0)]
-
-    own = writer(loudest, shared_room=False, max_length=40)
-    handler = WrittenEmotions(own, prompt="emotion: {text}")
-    assert handler.answer(texts("Nice.", "Damn!"), {}) == ["joy", "anger"]
-    # Four parts of a sentence each, three of them calm.
-    long = "This is very nice here. Get out of my house! I like it here a lot. So good to be here."
-    assert handler.answer(texts(long), {}) == ["joy"]
-    assert handler.answer(texts(long[24:]), {"long": "truncate"}) == ["anger"]
-    refused(lambda: handler.answer(texts("Nice."), {"top_k": 2}), "top_k")
-    assert handler.answer([], {}) == []
-
-
-def check_written_answers() -> None:
-    def london(prompt: str) -> list[tuple[str, float]]:
-        return [("London", -0.25) if "London" in prompt else ("nowhere", -3.0)]
-
-    prompt = QAPrompt(ask="Q: {question} T: {context}", turn="Q: {question} A: {answer} ")
-    handler = WrittenAnswers(writer(london, shared_room=False, max_length=60), prompt=prompt)
-    row = {"question": "Where?", "context": "She is in london, UK. London.", "prev_q": ["Who?"]}
-    row["prev_a"] = ["{Sally}"]
-    assert handler.answer([row], {}) == ["London"]
-    expected = "Q: Who? A: {Sally} Q: Where? T: She is in london, UK. London."
-    assert len(expected) > 60 and expected not in prompts_of(handler.writer)  # so in windows
-    context = f"{'so ' * 30}London{' so' * 30}"
-    [found] = handler.answer([{"question": "Where?", "context": context}], {"details": True})
-    assert (found["answer"], found["start"], found["end"]) == ("London", 90, 96)
-    same(found["score"], math.exp(-0.25))
-    [found] = handler.answer([{"question": "Where?", "context": "so"}], {"details": True})
-    assert (found["answer"], found["start"], found["end"]) == ("nowhere", -1, -1)
-    silent = WrittenAnswers(writer(lambda _: [("", -0.5)], shared_room=False), prompt=prompt)
-    assert silent.answer([row], {"allow_no_answer": True}) == [""]
-    assert prompts_of(silent.writer) == [expected]
-    assert handler.answer([], {}) == []
-
-
-def check_grounded_answers() -> None:
-    said = {"Where?": " New York", "Who?": " Bob", "When?": " unanswerable", "Far?": " at last"}
-
-    def reply(prompt: str) -> list[tuple[str, float]]:
-        question = prompt.rpartition("Question: ")[2].split("\n")[0]
-        sure = question != "Far?" or "last" in prompt.rpartition("Text: ")[2]
-        return [(said[question], -0.1 if sure else -4.0)]
-
-    handler = GroundedAnswers(writer(reply, chat=CHAT))
-    context = "Sally lives in New York."
-    rows = [{"question": question, "context": context} for question in ("Where?", "Who?", "When?")]
-    where, who, when = handler.answer(rows, {"details": True})
-    assert (where["answer"], where["start"], where["end"]) == ("New York", 15, 23)
-    same(where["score"], math.exp(-0.1))
-    for found in (who, when):  # what was to be written is not in the context
-        assert found["answer"] and found["answer"] == context[found["start"] : found["end"]]
-    assert handler.answer(rows, {"allow_no_answer": True})[::2] == ["New York", ""]
-    past = {**rows[0], "prev_q": ["Who?"], "prev_a": ["Sally"]}
-    handler.answer([past], {})
-    asked = prompts_of(handler.writer)[-1]
-    assert asked.endswith(
-        f"[user]Text: {context}\nQuestion: Who?\n[assistant]Answer: Sally\n"
-        "[user]Question: Where?\n[bot]Answer:"
-    )
-    assert all(text in asked for text, _ in EXAMPLES)
-    long = f"{'It is so. ' * 150}Here at last."  # 1,513 tokens, windows of 1,024
-    [found] = handler.answer([{"question": "Far?", "context": long}], {"details": True})
-    assert (found["answer"], found["start"], found["end"]) == ("at last", 1505, 1512)
-    same(found["score"], math.exp(-0.1))
     assert handler.answer([], {}) == []
 
 
@@ -483,8 +289,7 @@ def check_image_labels() -> None:
 
 def check_pair_vectors() -> None:
     handler = PairVectors(image_vectors(), text_vectors(CATS, DOGS))
-    rows = [{"image": plain_picture(*RED), "text": CATS}, {"image": plain_picture(*BLUE)}]
-    rows[1]["text"] = DOGS
+    rows = images(RED, text=CATS) + images(BLUE, text=DOGS)
     sides = [
         np.concatenate([unit(seen(*colour) @ MATRIX), unit(mean(text))])
         for colour, text in ((RED, CATS), (BLUE, DOGS))
@@ -503,11 +308,11 @@ CHECKS: dict[type, Callable[[], None]] = {
     TextClasses: check_text_classes,
     EmotionClasses: check_emotion_classes,
     SpanAnswers: check_span_answers,
-    TextGenerations: check_text_generations,
-    Summaries: check_summaries,
-    WrittenEmotions: check_written_emotions,
-    WrittenAnswers: check_written_answers,
-    GroundedAnswers: check_grounded_answers,
+    TextGenerations: written_checks.check_text_generations,
+    Summaries: written_checks.check_summaries,
+    WrittenEmotions: written_checks.check_written_emotions,
+    WrittenAnswers: written_checks.check_written_answers,
+    GroundedAnswers: written_checks.check_grounded_answers,
     Extracts: check_extracts,
     ImageVectors: check_image_vectors,
     ImageClasses: check_image_classes,

@@ -17,7 +17,6 @@ from backprop.errors import InputError, UnsupportedTaskError
 from backprop.models import (
     T5,
     AutoModel,
-    BaseModel,
     EfficientNet,
     HFImageModel,
     HFSeqTCModel,
@@ -25,6 +24,7 @@ from backprop.models import (
     STModel,
     T5QASummaryEmotion,
 )
+from backprop.models.base import BaseModel
 from backprop.specs import SPECS
 from backprop.testing import Check, Report, check_model, check_models
 from backprop.testing.fresh import declared

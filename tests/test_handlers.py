@@ -7,38 +7,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backprop import handlers
 from backprop.engines import Decoding
+from backprop.handlers.classifier import EmotionClasses, TextClasses
 from backprop.handlers.generate import TextGenerations
-from backprop.handlers.images import MAX_IMAGES
+from backprop.handlers.images import MAX_IMAGES, ImageLabels
+from backprop.handlers.label_vectors import LabelVectors, PhraseEmotions
+from backprop.handlers.nli import Entailment
+from backprop.handlers.pairs import PairVectors
+from backprop.handlers.spans import SpanAnswers
 from backprop.handlers.summaries import Summaries
+from backprop.handlers.text_vectors import TextVectors
 from tests import fakes
-from tests.fakes import plain_picture, word_tokens
+from tests.by_hand import CATS, DOGS, MANY, text_vectors, texts
+from tests.fakes import WIDTH, plain_picture, word_tokens
 from tests.guard import run_python
-from tests.handler_checks import (
-    CALIBRATION,
-    CATS,
-    CHECKS,
-    DOGS,
-    MANY,
-    WIDTH,
-    EmotionClasses,
-    Entailment,
-    ImageLabels,
-    LabelVectors,
-    PairVectors,
-    PhraseEmotions,
-    SpanAnswers,
-    TextClasses,
-    TextVectors,
-    image_vectors,
-    text_vectors,
-    texts,
-    writer,
-)
+from tests.handler_checks import CALIBRATION, CHECKS, image_vectors
+from tests.written_checks import writer
 
 RUN_CHECKS = """
 import json, sys, traceback
@@ -295,6 +283,7 @@ PIECES = st.text(st.sampled_from("ab \n.é😀"), min_size=0, max_size=12)
 
 
 @settings(max_examples=300)
+@example("aé", ["aé"], False)  # the stop string is there in part, its last letter in part too
 @given(PIECES, st.lists(PIECES.filter(bool), max_size=3), st.booleans())
 def test_streamed_pieces_join_to_the_answer(reply: str, stop: list[str], strips: bool) -> None:
     own = writer(lambda _: [(reply, 0.0)], shared_room=not strips)
@@ -304,10 +293,13 @@ def test_streamed_pieces_join_to_the_answer(reply: str, stop: list[str], strips:
     pieces = list(handler.stream(texts("go")[0], options))
     assert "".join(pieces) == answer
     assert all(pieces)
-    cut = reply[: min((reply.find(each) for each in stop if each in reply), default=len(reply))]
+    # The string that is complete first ends the text, at its first letter.
+    seen = next((n for n in range(len(reply)) if any(s in reply[: n + 1] for s in stop)), None)
+    cut = reply if seen is None else min((reply[: seen + 1].split(s)[0] for s in stop), key=len)
     assert answer == (cut.strip() if strips else cut)
 
 
+@example("so 😀😀😀😀 and on", "😀😀😀😀")  # sixteen tokens in four characters
 @given(st.text("ab😀é", max_size=30), st.text("ab😀é", min_size=1, max_size=6))
 def test_generation_ends_soon_after_a_stop_string(reply: str, stop: str) -> None:
     handler = TextGenerations(writer(lambda _: [(reply, 0.0)]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from PIL import Image
 import backprop
 from backprop import catalogue
 from backprop.errors import InputError
-from backprop.models import BaseModel, HFCausalLMTGModel, PathModel
+from backprop.models.auto import AutoModel
+from backprop.models.base import BaseModel, PathModel
+from backprop.models.generation import HFCausalLMTGModel
 from backprop.sources import HubSource
 from backprop.specs import SPECS
 from tests import tiny
@@ -199,7 +201,7 @@ class Recorder(BaseModel):
 
     tasks = list(SPECS)
 
-    def __call__(self, task_input: Mapping[str, Any], task: str = "") -> Any:  # type: ignore[override]
+    def __call__(self, task_input: Mapping[str, Any], task: str = "") -> Any:
         self.seen = (dict(task_input), task)
         primary = task_input[SPECS[task].primary.name]
         return [None] * len(primary) if isinstance(primary, list) else None
@@ -310,7 +312,7 @@ def test_our_models_answer_every_dictionary_with_json(
     assert all(check(own) for row in answers for own in (row if several else [row]))
 
 
-ANSWERS = {
+ANSWERS: dict[str, Callable[[Any], bool]] = {
     "text": lambda answer: isinstance(answer, str),
     "probabilities": lambda answer: all(0 <= value <= 1 for value in answer.values()),
     "vector": lambda answer: all(isinstance(value, float) for value in answer),
@@ -321,5 +323,5 @@ _LOADED: dict[str, BaseModel] = {}
 def loaded(kind: str) -> BaseModel:
     """Return the tiny model of ``kind``, loaded once."""
     if kind not in _LOADED:
-        _LOADED[kind] = backprop.models.AutoModel.from_pretrained(tiny.folder(kind))
+        _LOADED[kind] = AutoModel.from_pretrained(tiny.folder(kind))
     return _LOADED[kind]

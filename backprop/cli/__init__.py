@@ -6,6 +6,7 @@ mend, 1 any other (and a check or a demo that failed), 130 Ctrl-C.
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 import sys
@@ -15,7 +16,6 @@ from typing import Annotated
 
 import typer
 
-import backprop
 from backprop.cli import commands, run
 from backprop.cli.printing import write
 from backprop.cli.quiet import quiet
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        write(f"backprop {backprop.__version__}\n")
+        write(f"backprop {importlib.metadata.version('backprop')}\n")
         raise typer.Exit
 
 

@@ -115,7 +115,7 @@ class TorchGenerator:
                 inputs,
                 attention_mask=mask,
                 streamer=streamer,
-                generation_config=self._config(decoding, per_row),
+                generation_config=self._config(decoding, per_row, skip),
                 logits_processor=LogitsProcessorList(samplers),
                 stopping_criteria=StoppingCriteriaList(stops),
                 prefix_allowed_tokens_fn=_prefix(allowed, copies, skip),
@@ -124,7 +124,7 @@ class TorchGenerator:
         count = len(rows) * per_row
         return result.sequences[:, skip:], scores or [math.nan] * count
 
-    def _config(self, decoding: Decoding, per_row: int) -> Any:
+    def _config(self, decoding: Decoding, per_row: int, skip: int) -> Any:
         """Return the model's generation configuration with what ``decoding`` says in it.
 
         A single beam samples by its own processors, so that each row has its own random numbers and
@@ -132,18 +132,21 @@ class TorchGenerator:
         """
         config = copy.deepcopy(self.module.generation_config)
         samples = decoding.sample and decoding.beams > 1
-        # Lengths count new tokens here; a model's own max_length and min_length do not.
-        config.max_length, config.min_length = None, 0
-        config.max_new_tokens = decoding.max_new
-        config.min_new_tokens = decoding.min_new or None
+        # Either may be said in all tokens or in new ones. transformers fills in what is None from
+        # the model's own configuration and warns of two, so say it the model's way.
+        for bound, new in (("max", decoding.max_new), ("min", decoding.min_new)):
+            counts_new = getattr(config, f"{bound}_new_tokens") is not None
+            setattr(config, f"{bound}_new_tokens", new if counts_new else None)
+            setattr(config, f"{bound}_length", None if counts_new else skip + new)
         config.repetition_penalty = decoding.repetition_penalty
         config.num_beams, config.num_return_sequences = decoding.beams, per_row
-        config.length_penalty = decoding.length_penalty if decoding.beams > 1 else None
-        config.early_stopping = decoding.stop_early if decoding.beams > 1 else None
+        # Values without effect rather than None, which would be filled in too.
+        config.length_penalty = decoding.length_penalty if decoding.beams > 1 else 1.0
+        config.early_stopping = decoding.stop_early if decoding.beams > 1 else False
         config.do_sample = samples
-        config.temperature = decoding.temperature if samples else None
-        config.top_k = decoding.top_k if samples else None
-        config.top_p = decoding.top_p if samples else None
+        config.temperature = decoding.temperature if samples else 1.0
+        config.top_k = decoding.top_k if samples else NO_TOP_K
+        config.top_p = decoding.top_p if samples else 1.0
         config.pad_token_id = self.pad
         config.return_dict_in_generate = True
         config.output_scores = decoding.scored
@@ -180,6 +183,10 @@ class TorchGenerator:
         """Return the tokens before the first end token."""
         end = next((i for i, token in enumerate(tokens) if token in self.ends), len(tokens))
         return tokens[:end]
+
+
+NO_TOP_K = 50
+"""transformers' default, the one value it takes as not given."""
 
 
 def _samplers(decoding: Decoding, rows: int, copies: int) -> list[LogitsProcessor]:

@@ -66,6 +66,8 @@ class TextGenerations:
     def _prepare(self, row: Row, options: dict[str, Any], where: str) -> tuple[list[int], Decoding]:
         prompt = self.writer.prompt(fill(self.prompt, text=row["text"]))
         max_new = self.writer.room(prompt, options.get("max_length"), where)
+        if options.get("min_length", 0) > max_new:
+            max_new = self.writer.room(prompt, options["min_length"], where)
         decoding = decoding_of(options, self.writer.defaults, max_new)
         stop = options.get("stop")
         if stop:
@@ -82,6 +84,7 @@ class Stop:
 
     def __call__(self, tokens: Sequence[int]) -> bool:
         """Return True once a stop string is in the text of ``tokens``."""
-        reach = max(map(len, self.strings)) + 4
+        # A token holds a byte at least; a few more, for the first may be half a character.
+        reach = max(len(string.encode()) for string in self.strings) + 4
         tail = self.writer.tokens.decode(tokens[-reach:])
         return cut_at(tail, self.strings) != tail

@@ -44,26 +44,35 @@ class ChatTemplate:
         A template that refuses a system message gets it as part of the user's first.
 
         Raises:
-            InputError: the template refuses the conversation.
+            InputError: the template refuses the conversation, or has an error.
         """
-        template = _environment().from_string(self.source)
         forms = [list(messages)]
-        if messages and messages[0]["role"] == "system":
+        if len(messages) > 1 and messages[0]["role"] == "system":
             forms.append(_without_system(messages))
         for form in forms:
             try:
-                return template.render(
-                    messages=form,
-                    add_generation_prompt=True,
-                    enable_thinking=False,
-                    **self.special,
+                return (
+                    _environment()
+                    .from_string(self.source)
+                    .render(
+                        messages=form,
+                        tools=None,
+                        documents=None,
+                        add_generation_prompt=True,
+                        enable_thinking=False,
+                        **self.special,
+                    )
                 )
-            except TemplateError as error:
+            except TEMPLATE_ERRORS as error:
                 refusal = error
         raise InputError(
             f"The model's chat template refused the conversation ({refusal}); received roles "
             f"{[message['role'] for message in messages]}."
         ) from refusal
+
+
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
+"""What rendering raises: a refusal, or a mistake in the template, which others wrote."""
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
@@ -93,8 +102,21 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Return JSON without the escapes for HTML that Jinja's own filter makes."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _refuse(message: str) -> NoReturn:

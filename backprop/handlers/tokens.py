@@ -68,7 +68,8 @@ class Tokens:
         if not path.is_file():
             raise ArtefactError(f"{folder.name} has no tokenizer.json; save the tokenizer again.")
         tokenizer = Tokenizer.from_file(str(path))
-        config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+        beside = folder / "tokenizer_config.json"
+        config = json.loads(beside.read_text("utf-8")) if beside.is_file() else {}
         pad = config.get("pad_token") or ""
         token = pad.get("content", "") if isinstance(pad, dict) else pad
         options.setdefault("pad", tokenizer.token_to_id(token) or 0)

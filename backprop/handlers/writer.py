@@ -175,15 +175,16 @@ def cut_at(text: str, stop: Sequence[str]) -> str:
 
 def held_back(text: str, stop: Sequence[str], strips: bool) -> int:
     """Return how many last characters may still change: unfinished ones, white space, stops."""
-    held = len(text) - len(text.rstrip(UNSURE))
+    settled = text.rstrip(UNSURE)
+    waiting = [
+        length
+        for string in stop
+        for length in range(1, min(len(string), len(settled)) + 1)
+        if settled.endswith(string[:length])
+    ]
     if strips:
-        held = max(held, len(text) - len(text.rstrip(UNSURE).rstrip()))
-    for string in stop:
-        for length in range(min(len(string), len(text)), held, -1):
-            if text.endswith(string[:length]):
-                held = length
-                break
-    return held
+        waiting.append(len(settled) - len(settled.rstrip()))
+    return len(text) - len(settled) + max(waiting, default=0)
 
 
 def decoding_of(options: Mapping[str, Any], defaults: Decoding, max_new: int) -> Decoding:

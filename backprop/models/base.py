@@ -193,7 +193,7 @@ class PathModel(BaseModel):
         device: such as ``"cpu"`` or ``"cuda:0"``; the fastest there is by default.
     """
 
-    tokenizer: Any = None
+    tokenizer: Any
 
     def __init__(
         self,
@@ -214,6 +214,7 @@ class PathModel(BaseModel):
             )
         model = _make(init_model, model_path)
         super().__init__(model, name, description, tasks, details)
+        self.tokenizer = None
         if init_tokenizer is not None:
             self.tokenizer = _make(init_tokenizer, tokenizer_path or model_path)
         self.to(device or default_device())

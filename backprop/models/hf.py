@@ -75,6 +75,10 @@ class HFModel(PathModel):
         self.preprocessor = read_preprocessor(folder)
         self.tokenizer_json = read_tokenizer(Path(tokenizer_path or folder))
 
+    def _is_request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call is one of a task's; transformers' modules take no ``task``."""
+        return "task" in kwargs or super()._is_request(args, kwargs)
+
     def save_files(self, folder: Path) -> None:
         """Write weights, configuration, tokenizer and image rules in hub format."""
         self.model.save_pretrained(folder)

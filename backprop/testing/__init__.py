@@ -1,8 +1,14 @@
 """Whether a model meets the requirements of a model; ``check_model`` is the way in."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backprop.optional import load
+
+if TYPE_CHECKING:
+    from backprop.testing.check import check_model as check_model
+    from backprop.testing.check import check_models as check_models
+    from backprop.testing.report import Check as Check
+    from backprop.testing.report import Report as Report
 
 NAMES = {
     "Check": "backprop.testing.report:Check",
