@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ from typing import Any, TypeAlias
 from backprop import folders, manifest
 from backprop.errors import ArtefactError, InputError
 
-__all__ = ["Artefact", "Json", "check_name", "default_path", "is_artefact", "read", "write"]
+__all__ = [
+    "Artefact",
+    "Json",
+    "check_name",
+    "default_path",
+    "is_artefact",
+    "read",
+    "was_saved",
+    "write",
+]
 
 FORMAT = 1
 META = "backprop.json"
@@ -65,6 +75,17 @@ def is_artefact(path: str | Path) -> bool:
     try:
         return "format" in manifest.read_json(Path(path).expanduser() / META)
     except (OSError, manifest.FolderFault):
+        return False
+
+
+def was_saved(path: str | Path) -> bool:
+    """Return whether a model was saved at ``path``, which may have been damaged since."""
+    folder = Path(path).expanduser()
+    if os.path.lexists(folder / META):
+        return True
+    try:
+        return META.encode() in (folder / MANIFEST).read_bytes()
+    except OSError:
         return False
 
 

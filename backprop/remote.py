@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -37,13 +38,12 @@ def call(
         RemoteError: the server could not be reached, or answered with an error.
     """
     request = inputs.read(task, task_input)
-    body = {**_body(request, task_input), "model": model}
+    body = json.dumps({**_body(request, task_input), "model": model}, default=_plain)
+    headers = {"content-type": "application/json", "x-api-key": api_key or ""}
     url = f"{api_url.rstrip('/')}/{task}"
     try:
-        response = httpx.post(
-            url, json=body, headers={"x-api-key": api_key or ""}, timeout=TIMEOUT_S
-        )
-    except httpx.HTTPError as error:
+        response = httpx.post(url, content=body, headers=headers, timeout=TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise RemoteError(f"{url} could not be reached ({error}); check api_url.") from error
     return _answer(response, spec_of(task).output)
 
@@ -51,14 +51,22 @@ def call(
 def _body(request: inputs.Request, task_input: Mapping[str, Any]) -> dict[str, Any]:
     """Return the input as JSON: what was passed, with images as base64."""
     body = {key: value for key, value in task_input.items() if value is not None}
+    body.update(request.options)
     if request.rows and isinstance(request.rows[0].get("image"), Picture):
         images = [_base64(row["image"]) for row in request.rows]
         body["image"] = inputs.unwrap(images, single=request.single)
     return body
 
 
+def _plain(value: Any) -> Any:
+    """Return a list for what holds one, such as an array; checked input has nothing else."""
+    return value.tolist()
+
+
 def _base64(picture: Picture) -> str:
     """Return the picture's own bytes, or PNG of one that is in memory only."""
+    if isinstance(picture.source, Path):
+        return base64.b64encode(picture.source.read_bytes()).decode()
     if isinstance(picture.source, bytes):
         return base64.b64encode(picture.source).decode()
     buffer = io.BytesIO()

@@ -44,8 +44,8 @@ def cosine_similarity(vec1: Any, vec2: Any) -> float | list[float]:
 
 def _matrix(vectors: Any, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     try:
-        array = np.asarray(vectors, np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.asarray(_plain(vectors), np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{name} must be a vector or a list of vectors of one length; received "
             f"{type(vectors).__name__} ({error})."
@@ -58,7 +58,17 @@ def _matrix(vectors: Any, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     return array
 
 
+def _plain(vectors: Any) -> Any:
+    """Return torch tensors, alone or in a list, as lists: NumPy can't read those of a GPU."""
+    if isinstance(vectors, (list, tuple)):
+        return [item.tolist() if hasattr(item, "detach") else item for item in vectors]
+    return vectors.tolist() if hasattr(vectors, "detach") else vectors
+
+
 def _unit(vectors: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    # By the largest first: squares of very large or small numbers leave the range of a float.
+    largest = np.abs(vectors).max(axis=-1, keepdims=True)
+    vectors = vectors / np.where(largest == 0, 1, largest)
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     result: np.ndarray[Any, np.dtype[np.float64]] = vectors / np.where(norms == 0, 1, norms)
     return result

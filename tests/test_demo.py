@@ -15,13 +15,16 @@ from backprop.pictures import open_picture
 from backprop.specs import SPECS
 from tests.guard import run_python
 
+# On a new machine the starter models are fetched and converted first.
+pytestmark = pytest.mark.timeout(600)
+
 WIDE = {"COLUMNS": "200", "NO_COLOR": "1"}
 
 
 @pytest.fixture(scope="module")
 def shown() -> str:
     """Return what the demo prints in a process of its own."""
-    process = run_python("from backprop.cli import main\nmain(['demo'])", env=WIDE, timeout_s=280)
+    process = run_python("from backprop.cli import main\nmain(['demo'])", env=WIDE, timeout_s=580)
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
 

@@ -180,13 +180,13 @@ def test_a_colour_declared_transparent_becomes_white(mode: str) -> None:
 
 
 def test_sixteen_bits_become_eight() -> None:
-    values = np.array([[0, 256 * 100, 65535]], np.uint16)
+    values = np.array([[0, 256 * 100 + 255, 32767, 65535]], np.uint16)
     for image in (
         Image.fromarray(values),
         Image.open(io.BytesIO(saved(Image.fromarray(values), "PNG"))),
         Image.open(io.BytesIO(saved(Image.fromarray(values), "TIFF"))),
     ):
-        assert pixels(rgb(image)) == [(0,) * 3, (100,) * 3, (255,) * 3]
+        assert pixels(rgb(image)) == [(0,) * 3, (100,) * 3, (127,) * 3, (255,) * 3]
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])

@@ -154,13 +154,22 @@ def test_pictures_of_every_mode_make_one_batch() -> None:
     assert np.array_equal(batch[0], pixels.array(images[0]))
 
 
-def test_a_very_long_image_is_not_blown_up() -> None:
+def test_of_a_very_long_image_only_the_middle_is_resized(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+    resize = Image.Image.resize
+
+    def noted(self: Image.Image, size: tuple[int, int], *args: Any) -> Image.Image:
+        sizes.append(size)
+        return resize(self, size, *args)
+
     pixels = Pixels.from_config(RULES["clip"])
     strip = tiny.photo(0, (4 * 100_000, 4))
-    found = pixels.array(strip)
     left = (strip.width - 4 * MAX_PROPORTION) // 2
     middle = strip.crop((left, 0, left + 4 * MAX_PROPORTION, 4))
-    np.testing.assert_allclose(found, pixels.array(middle), atol=1e-5)
+    expected = pixels.array(middle)
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    np.testing.assert_allclose(pixels.array(strip), expected, atol=1e-5)
+    assert sizes == [(32 * MAX_PROPORTION, 32)]
 
 
 @pytest.mark.parametrize(

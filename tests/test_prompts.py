@@ -135,13 +135,13 @@ def theirs(template: str, messages: list[Message]) -> str:
 def test_a_conversation_reads_as_transformers_renders_it(
     name: str, messages: list[Message]
 ) -> None:
-    before = [dict(message) for message in messages]
-    found = ChatTemplate(TEMPLATES[name], SPECIAL).render(messages)
+    given = [dict(message) for message in messages]
+    found = ChatTemplate(TEMPLATES[name], SPECIAL).render(given)
+    assert given == messages
     if name == "Gemma" and messages[0] is SYSTEM:
         both = f"{SYSTEM['content']}\n\n{messages[1]['content']}"
         messages = [{"role": "user", "content": both}, *messages[2:]]
     assert found == theirs(TEMPLATES[name], messages)
-    assert before == before[: -len(messages)] + before[-len(messages) :]
 
 
 def test_the_system_s_words_go_to_the_user_s_first_where_there_is_no_system() -> None:
@@ -162,9 +162,6 @@ def test_the_system_s_words_go_to_the_user_s_first_where_there_is_no_system() ->
     ],
 )
 def test_a_refusal_names_its_reason_and_the_roles(messages: list[Message], reason: str) -> None:
-    if messages[1:2] == [BOT]:
-        # Once the system's words are the assistant's, the first to speak is wrong.
-        assert messages[0] is SYSTEM
     with pytest.raises(InputError) as refusal:
         ChatTemplate(GEMMA, SPECIAL).render(messages)
     assert reason in str(refusal.value)
@@ -176,11 +173,9 @@ def test_a_refusal_names_its_reason_and_the_roles(messages: list[Message], reaso
     [
         "{{ messages.__class__.__mro__ }}",
         "{{ ''.__class__.__base__.__subclasses__() }}",
-        "{{ raise_exception.__globals__ }}",
         "{{ strftime_now.__globals__['json'] }}",
         "{{ cycler.__init__.__globals__.os.system('true') }}",
         "{{ lipsum.__globals__['os'].popen('true').read() }}",
-        "{{ messages | attr('__class__') | attr('__mro__') | list }}",
         "{{ '{0.__class__.__mro__}'.format(messages) }}",
         "{{ messages.append(1) }}",
         "{{ messages[0].update({'role': 'system'}) }}",
@@ -196,6 +191,11 @@ def test_a_template_can_t_reach_out_of_its_sandbox(source: str) -> None:
     with pytest.raises(InputError):
         ChatTemplate(source, SPECIAL).render(messages)
     assert messages == [USER]
+
+
+@pytest.mark.parametrize("what", ["raise_exception.__globals__", "messages | attr('__class__')"])
+def test_what_is_hidden_from_a_template_reads_as_nothing(what: str) -> None:
+    assert ChatTemplate(f"<{{{{ {what} }}}}>", SPECIAL).render([USER]) == "<>"
 
 
 @pytest.mark.parametrize(

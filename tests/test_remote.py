@@ -112,7 +112,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "num_beams": 2,
         "num_generations": 2,
         "do_sample": True,
-        "stop": "x",
+        "stop": ["x"],
         "seed": 4,
     },
     "text-vectorisation": {"text": ["go", "on"], "dimensions": 2},

@@ -13,6 +13,7 @@ from tokenizers import Encoding
 
 from backprop.engines import Decoding, Generation
 from backprop.handlers.chunks import windows
+from backprop.handlers.long import note_cut
 from backprop.handlers.prompts import Message, fill
 from backprop.handlers.spans import Span, answer_of
 from backprop.handlers.writer import Writer
@@ -61,13 +62,15 @@ class WrittenAnswers:
                 context), ``allow_no_answer``, ``long`` (default ``chunk``).
         """
         prompts, owners = [], []
+        cut: list[int] = []
         for i, row in enumerate(rows):
             frame = len(self.writer.prompt(self.prompt.fill(row, "")))
             room = self.writer.tokens.max_length - frame
-            for start, end in windows(self.writer.tokens, row["context"], room, options):
+            for start, end in windows(self.writer.tokens, row["context"], room, options, cut):
                 text = self.prompt.fill(row, row["context"][start:end])
                 prompts.append(self.writer.prompt(text))
                 owners.append(i)
+        note_cut(cut, len(rows), self.writer.tokens.max_length)
         decoding = dataclasses.replace(self.writer.defaults, max_new=MAX_ANSWER_TOKENS, scored=True)
         written = self.writer.write(prompts, [decoding] * len(prompts))
         found: list[list[Span]] = [[] for _ in rows]
@@ -122,13 +125,15 @@ class GroundedAnswers:
         """
         allow_none = options.get("allow_no_answer", False)
         asked: list[_Asked] = []
+        cut: list[int] = []
         for i, row in enumerate(rows):
             frame = len(self.writer.ask(_conversation(row, "", allow_none), REPLY))
             room = min(self.writer.tokens.max_length - frame - MAX_ANSWER_TOKENS, WINDOW)
-            for start, end in windows(self.writer.tokens, row["context"], room, options):
+            for start, end in windows(self.writer.tokens, row["context"], room, options, cut):
                 context = row["context"][start:end]
                 prompt = self.writer.ask(_conversation(row, context, allow_none), REPLY)
                 asked.append(_Asked(i, start, prompt, Pieces(self.writer, context, allow_none)))
+        note_cut(cut, len(rows), self.writer.tokens.max_length)
         found: list[list[Span]] = [[] for _ in rows]
         for own, generation in zip(asked, self._write(asked), strict=True):
             found[own.owner].append(own.pieces.span(generation, own.start))

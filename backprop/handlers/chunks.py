@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backprop.handlers.long import note_cut, refuse
+from backprop.handlers.long import refuse
 from backprop.handlers.sentences import Sentence, split
 from backprop.handlers.tokens import Tokens
 
@@ -13,7 +13,7 @@ __all__ = ["sentence_runs", "windows"]
 
 
 def windows(
-    tokens: Tokens, text: str, room: int, options: Mapping[str, Any]
+    tokens: Tokens, text: str, room: int, options: Mapping[str, Any], cut: list[int]
 ) -> list[tuple[int, int]]:
     """Return (first character, one past the last) of windows that cover ``text``.
 
@@ -22,6 +22,7 @@ def windows(
         text: what may be too long.
         room: most tokens a window; neighbours share a quarter of it.
         options: ``long``: ``chunk`` (default), ``truncate`` (the first only) or ``error``.
+        cut: the number of tokens cut is added to it, for ``note_cut``.
 
     Raises:
         InputError: it does not fit and ``long`` is ``error``, or there is no room at all.
@@ -35,7 +36,7 @@ def windows(
     pieces = [encoding, *encoding.overflowing]
     spans = [(piece.offsets[0][0], piece.offsets[-1][1]) for piece in pieces]
     if long == "truncate":
-        note_cut(1, 1, length - room, tokens.max_length)
+        cut.append(length - room)
         return spans[:1]
     return spans
 

@@ -33,8 +33,8 @@ class Extracts:
 
         Args:
             rows: each has ``text``.
-            options: ``style``; ``long`` (every sentence is read, so only a single sentence over
-                the model's limit is cut).
+            options: ``style``; ``long`` (of the whole text's vector, to which the sentences are
+                likened; each of those is read in full).
 
         Raises:
             InputError: ``style`` is ``abstractive``.
@@ -48,7 +48,8 @@ class Extracts:
         flat = [sentence.text for sentences in texts for sentence in sentences]
         long = options.get("long", "chunk")
         wholes = unit(self.vectors.vectors([row["text"] for row in rows], long=long))
-        parts = unit(self.vectors.vectors(flat, long=long))
+        # The whole text has had its warning or refusal; its sentences lose nothing more.
+        parts = unit(self.vectors.vectors(flat, long="chunk"))
         summaries, start = [], 0
         for sentences, whole in zip(texts, wholes, strict=True):
             own = parts[start : start + len(sentences)]

@@ -70,13 +70,12 @@ class LabelVectors:
             raise InputError(
                 "This model classifies by labels you name and received none; pass labels=[…]."
             )
+        # Before the labels, since a text may be refused.
+        texts = text_directions(self.vectors, rows, options)
         labels = list(dict.fromkeys(label for row in rows for label in row["labels"]))
         templates = (options["template"],) if "template" in options else self.templates
         phrases = {label: [t.replace("{}", label) for t in templates] for label in labels}
         directions = phrase_vectors(self.vectors, phrases)
-        texts = unit(
-            self.vectors.vectors([row["text"] for row in rows], long=options.get("long", "chunk"))
-        )
         answers = []
         for row, text in zip(rows, texts, strict=True):
             cosines = np.stack([directions[label] for label in row["labels"]]) @ text
@@ -113,11 +112,9 @@ class PhraseEmotions:
 
     def answer(self, rows: list[Row], options: dict[str, Any]) -> list[Any]:
         """Return the likeliest emotion of each row, or {emotion: probability} with ``top_k``."""
+        texts = text_directions(self.vectors, rows, options)
         if self.directions is None:
             self.directions = np.stack(list(phrase_vectors(self.vectors, self.phrases).values()))
-        texts = unit(
-            self.vectors.vectors([row["text"] for row in rows], long=options.get("long", "chunk"))
-        )
         emotions = list(self.phrases)
         answers: list[Any] = []
         for cosines in texts @ self.directions.T + self.offsets:
@@ -125,6 +122,12 @@ class PhraseEmotions:
             found = ranked(emotions, scores, options.get("top_k", 1))
             answers.append(found if "top_k" in options else next(iter(found)))
         return answers
+
+
+def text_directions(vectors: TextVectors, rows: list[Row], options: Mapping[str, Any]) -> Array:
+    """Return each text's unit vector, long ones by ``long`` (default ``chunk``)."""
+    long = options.get("long", "chunk")
+    return unit(vectors.vectors([row["text"] for row in rows], long=long))
 
 
 def phrase_vectors(vectors: TextVectors, phrases: Mapping[str, Sequence[str]]) -> dict[str, Array]:

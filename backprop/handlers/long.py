@@ -77,27 +77,27 @@ def fit(
             pieces.encodings.append(tokens.wrap(*ordered))
             pieces.owners.append(i)
             pieces.weights.append(len(piece.ids))
-    if cut:
-        note_cut(len(cut), len(texts), sum(cut), tokens.max_length)
+    note_cut(cut, len(texts), tokens.max_length)
     return pieces
 
 
-def note_cut(texts: int, of: int, cut: int, limit: int) -> None:
-    """Warn that text was cut: how much, and what else can be done.
+def note_cut(cut: Sequence[int], of: int, limit: int) -> None:
+    """Warn, once a call, if text was cut: how much, and what else can be done.
 
     Args:
-        texts: how many were cut.
-        of: out of how many.
-        cut: tokens lost.
+        cut: tokens lost, one number for each text that was cut.
+        of: how many texts there were.
         limit: the model's limit in tokens.
     """
+    if not cut:
+        return
     logger.warning(
         "%d of %d texts were over the model's limit of %d tokens; %d tokens were cut. Pass "
         "long='chunk' to use all of them, or long='error' to refuse.",
-        texts,
+        len(cut),
         of,
         limit,
-        cut,
+        sum(cut),
     )
 
 

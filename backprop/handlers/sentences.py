@@ -26,9 +26,20 @@ ABBREVIATIONS = frozenset(
 )
 """Words that end with a full stop inside a sentence, lower case, without it."""
 
-END = re.compile(r"(?:[.!?…]+[\"'”’)\]]*(?=\s|$))|(?:[。！？])|(?:\n\s*\n)")
-"""Where a sentence may end: a mark before white space, a full-width mark, or an empty line."""
+WORDS_TOO = frozenset("fig figs mar no nos sat sun wed".split())
+"""Abbreviations that are also words: only before a number, or (but for "No.") with a capital."""
 
+END = re.compile(
+    r"(?<![.!?…])[.!?…]+[\"'”’)\]]*(?=\s|$)"
+    r"|(?<![。！？])[。！？]+(?:(?![。！？」』”’）])|[」』”’）]+(?=[\s「『“‘（]|$))"
+    r"|\n\s*\n"
+)
+"""Where a sentence may end: a mark before white space, a full-width mark, or an empty line.
+
+Of several marks the first starts the match, so that a long run of them takes no longer.
+"""
+
+NEXT_LETTER = re.compile(r"\s*(\S?)")
 LAST_WORD = re.compile(r"[\w.]+$")
 
 
@@ -55,17 +66,27 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 
 def _is_end(text: str, mark: re.Match[str]) -> bool:
     """Whether the sentence ends at ``mark``, and not just an abbreviation or an initial."""
-    if not mark.group().startswith("."):
-        return True
-    following = text[mark.end() :].lstrip()[:1]
-    if following.islower():
+    next_letter = NEXT_LETTER.match(text, mark.end())
+    following = next_letter[1] if next_letter else ""
+    if following.islower() and SAME_SENTENCE.fullmatch(mark.group()):
         return False
     if mark.group() != ".":
         return True
     last = LAST_WORD.search(text, max(0, mark.start() - 20), mark.start())
     word = last.group() if last else ""
     is_initial = len(word) == 1 and word.isalpha() and word.isupper()
-    return not (word.lower().strip(".") in ABBREVIATIONS or is_initial)
+    return not (is_initial or _is_abbreviation(word, following))
+
+
+SAME_SENTENCE = re.compile(r"[.…].*|[!?]+[\"'”’)\]]+")
+"""Marks that end nothing before a small letter: dots, and what ends a quotation."""
+
+
+def _is_abbreviation(word: str, following: str) -> bool:
+    name = word.lower().strip(".")
+    if name in WORDS_TOO:
+        return following.isdigit() or (word[0].isupper() and name != "no")
+    return name in ABBREVIATIONS
 
 
 def _strip(text: str, start: int, end: int) -> tuple[int, int]:

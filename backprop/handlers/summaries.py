@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from backprop.engines import Decoding
@@ -38,8 +39,14 @@ class _Prompted:
         """Return the prompt's token ids."""
         return self.writer.prompt(fill(self.prompt, text=text))
 
-    def parts(self, text: str, options: dict[str, Any]) -> list[str]:
-        """Return ``text`` in parts that fit the model, by ``long``."""
+    def parts(self, texts: Sequence[str], options: dict[str, Any]) -> list[list[str]]:
+        """Return each text in parts that fit the model, by ``long``."""
+        cut: list[int] = []
+        parts = [self._parts(text, options, cut) for text in texts]
+        note_cut(cut, len(texts), self.writer.tokens.max_length)
+        return parts
+
+    def _parts(self, text: str, options: dict[str, Any], cut: list[int]) -> list[str]:
         tokens = self.writer.tokens
         frame = len(self.ask("")) + (MOST_NEW_TOKENS if self.writer.shared_room else 0)
         room = min(tokens.max_length - frame, WINDOW)
@@ -50,7 +57,7 @@ class _Prompted:
         runs = sentence_runs(tokens, text, room)
         if options.get("long") == "truncate":
             [kept] = tokens.count(runs[:1])
-            note_cut(1, 1, length - kept, tokens.max_length)
+            cut.append(length - kept)
             return runs[:1]
         return runs
 
@@ -86,7 +93,8 @@ class Summaries(_Prompted):
         texts = [row["text"] for row in rows]
         waiting = list(range(len(texts)))
         while waiting:
-            parts = {i: self.parts(texts[i], options) for i in waiting}
+            found = self.parts([texts[i] for i in waiting], options)
+            parts = dict(zip(waiting, found, strict=True))
             written = iter(self._write([part for i in waiting for part in parts[i]]))
             before = {i: texts[i] for i in waiting}
             for i in waiting:
@@ -139,7 +147,7 @@ class WrittenEmotions(_Prompted):
                 "This model writes an emotion's name and has no probabilities for top_k; use a "
                 "classifier, such as the starter model."
             )
-        parts = [self.parts(row["text"], options) for row in rows]
+        parts = self.parts([row["text"] for row in rows], options)
         decoding = dataclasses.replace(self.writer.defaults, max_new=MOST_EMOTION_TOKENS)
         prompts = [self.ask(part) for own in parts for part in own]
         written = iter(self.writer.write(prompts, [decoding] * len(prompts)))

@@ -151,7 +151,7 @@ def load_folder(folder: Path, device: str | torch.device | None = None) -> BaseM
     Raises:
         ArtefactError: it is damaged, holds pickled code, or is no model.
     """
-    if not artefact.is_artefact(folder):
+    if not artefact.was_saved(folder):
         model_class, settings = infer(folder)
         return _checked(model_class(folder, device=device, **settings))
     found = artefact.read(folder)

@@ -93,7 +93,7 @@ def load(
             f"There is no saved model {str(name_or_path)!r}; catalogue models are loaded by "
             "backprop.models.AutoModel.from_pretrained(name)."
         )
-    if not artefact.is_artefact(folder):
+    if not artefact.was_saved(folder):
         return auto.load_folder(folder, device)
     found = artefact.read(folder)
     if found.meta.get("class") in auto.CLASSES:
