@@ -16,7 +16,7 @@ from backprop.errors import InputError
 from backprop.pictures import Picture, describe, open_picture
 from backprop.specs import Field, Option, TaskSpec, spec_of
 
-__all__ = ["Request", "Row", "read", "unwrap"]
+__all__ = ["Request", "Row", "one_by_one", "read", "unwrap"]
 
 Row = dict[str, Any]
 """One row's fields by name: str, ``Picture``, or list of str."""
@@ -75,6 +75,33 @@ def read(task: str, task_input: object, *, paths: bool = True) -> Request:
 def unwrap(answers: list[Any], *, single: bool) -> Any:
     """Return ``answers`` in the shape of the call: the only one, or the list."""
     return answers[0] if single else answers
+
+
+def one_by_one(task: str, given: Mapping[str, Any], request: Request) -> list[dict[str, Any]]:
+    """Return a batch as single inputs, for models that do not know lists.
+
+    Args:
+        task: task string.
+        given: what the caller passed.
+        request: the same, checked.
+    """
+
+    def items(column: object) -> list[Any]:
+        return _as_list(_plain(column))
+
+    fields = {field.name for field in spec_of(task).fields}
+    shared = {key: value for key, value in given.items() if key not in fields}
+    return [
+        {
+            **{name: row[name] if name in LISTS else items(given[name])[i] for name in row},
+            **shared,
+        }
+        for i, row in enumerate(request.rows)
+    ]
+
+
+LISTS = ("prev_q", "prev_a", "labels")
+"""Fields that are a list for a single row already."""
 
 
 def check_option(option: Option, value: object) -> Any:

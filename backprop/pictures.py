@@ -44,7 +44,7 @@ class Picture:
         try:
             with _opened(self.source) as image:
                 return _to_rgb(ImageOps.exif_transpose(image))
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
             raise InputError(
                 f"{self.where} can't be decoded ({error}); received {describe(self.source)}; "
                 "check that the file is complete."
@@ -68,7 +68,7 @@ def open_picture(value: object, where: str, *, paths: bool = True) -> Picture:
             width, height = image.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{where} is too large ({error}); make it smaller first.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
         hint = _hint(value)
         raise InputError(
             f"{where} is not an image in a known format ({', '.join(FORMATS)}); "

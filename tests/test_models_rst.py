@@ -184,9 +184,9 @@ class TestOwnModelBlock:
         emotion = backprop.Emotion(names["MyModel"]())
         assert emotion("This is pretty cool!") == "admiration"
 
-    def test_its_answer_to_a_list_is_passed_on_as_it_is(self, names: dict[str, Any]) -> None:
+    def test_a_list_is_asked_one_by_one_as_the_model_knows_no_lists(self, names: dict[str, Any]) -> None:
         emotion = backprop.Emotion(names["MyModel"]())
-        assert emotion(["This is pretty cool!", "Well done."]) == "admiration"
+        assert emotion(["This is pretty cool!", "Well done."]) == ["admiration", "admiration"]
 
     def test_another_task_class_refuses_it(self, names: dict[str, Any]) -> None:
         with pytest.raises(InputError, match="does not do 'qa'; it does: emotion"):

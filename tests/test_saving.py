@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,15 @@ MAKERS: Mapping[str, Callable[[], BaseModel]] = {
 }
 # test_check_model.py opens the others in a new process.
 ELSEWHERE = ("gpt2", "bert_qa", "template", "prompt", "pair", "siglip")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Tiny models gain nothing by several, and lose much where the processors are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _base64(number: int) -> str:

@@ -71,7 +71,9 @@ class WrittenAnswers:
                 prompts.append(self.writer.prompt(text))
                 owners.append(i)
         note_cut(cut, len(rows), self.writer.tokens.max_length)
-        decoding = dataclasses.replace(self.writer.defaults, max_new=MAX_ANSWER_TOKENS, scored=True)
+        decoding = dataclasses.replace(
+            self.writer.defaults, max_new=MAX_ANSWER_TOKENS, min_new=0, scored=True
+        )
         written = self.writer.write(prompts, [decoding] * len(prompts))
         found: list[list[Span]] = [[] for _ in rows]
         for owner, [generation] in zip(owners, written, strict=True):

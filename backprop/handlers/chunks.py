@@ -51,16 +51,17 @@ def sentence_runs(tokens: Tokens, text: str, room: int) -> list[str]:
         text: what is too long.
         room: most tokens a part.
     """
-    runs: list[list[Sentence]] = [[]]
-    used = 0
+    runs: list[str] = []
+    start = None
     for sentence in _short_sentences(tokens, text, room):
-        [length] = tokens.count([sentence.text])
-        if runs[-1] and used + length > room:
-            runs.append([])
-            used = 0
-        runs[-1].append(sentence)
-        used += length
-    return [text[run[0].start : run[-1].end] for run in runs if run]
+        # Counted together: what stands between sentences has tokens too.
+        longer = text[start : sentence.end] if start is not None else ""
+        if longer and tokens.count([longer])[0] <= room:
+            runs[-1] = longer
+        else:
+            start = sentence.start
+            runs.append(sentence.text)
+    return runs
 
 
 def _short_sentences(tokens: Tokens, text: str, room: int) -> Sequence[Sentence]:
@@ -68,6 +69,8 @@ def _short_sentences(tokens: Tokens, text: str, room: int) -> Sequence[Sentence]
     short: list[Sentence] = []
     for sentence in split(text):
         [encoding] = tokens.plain([sentence.text])
+        if not encoding.ids:  # nothing the model can read, such as control characters
+            continue
         encoding.truncate(room, 0)
         for piece in [encoding, *encoding.overflowing]:
             first, last = piece.offsets[0][0], piece.offsets[-1][1]

@@ -21,6 +21,8 @@ from backprop.pictures import Picture
 __all__ = ["ImageClasses", "ImageLabels", "ImageVectors", "look"]
 
 MAX_IMAGES = 16
+TINY = 1e-300
+"""Keeps from dividing by nothing; the likeliest of unlikely labels still sum to 1."""
 
 LabelScorer = Callable[[Array, Sequence[str]], Array]
 """Class probabilities (n, classes) and a caller's labels to (n, labels), each row summing to 1."""
@@ -131,7 +133,7 @@ class ImageClasses:
         if self.scorer is not None:
             return self.scorer(scores, labels)
         chosen: Array = scores[:, [self.labels.index(label) for label in labels]]
-        return chosen if self.multi_label else chosen / np.maximum(chosen.sum(1)[:, None], 1e-12)
+        return chosen if self.multi_label else chosen / np.maximum(chosen.sum(1)[:, None], TINY)
 
 
 def _by_labels(rows: Sequence[Row]) -> dict[tuple[str, ...], list[int]]:
@@ -204,5 +206,5 @@ class ImageLabels:
         if not self.independent:
             return softmax(scores)
         likely = sigmoid(scores)
-        share: Array = likely / max(likely.sum(), 1e-12)
+        share: Array = likely / max(likely.sum(), TINY)
         return share

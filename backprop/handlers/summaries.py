@@ -148,7 +148,7 @@ class WrittenEmotions(_Prompted):
                 "classifier, such as the starter model."
             )
         parts = self.parts([row["text"] for row in rows], options)
-        decoding = dataclasses.replace(self.writer.defaults, max_new=MOST_EMOTION_TOKENS)
+        decoding = dataclasses.replace(self.writer.defaults, max_new=MOST_EMOTION_TOKENS, min_new=0)
         prompts = [self.ask(part) for own in parts for part in own]
         written = iter(self.writer.write(prompts, [decoding] * len(prompts)))
         votes = [Counter(self.writer.text(next(written)[0]) for _ in own) for own in parts]

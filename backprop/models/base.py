@@ -17,7 +17,7 @@ from backprop.engines.torch import device_of
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.inputs import Row
 
-__all__ = ["BaseModel", "Handler", "PathModel", "default_device"]
+__all__ = ["BaseModel", "Handler", "PathModel", "check_device"]
 
 
 class Handler(Protocol):
@@ -173,9 +173,24 @@ def _default_task(cls: type[BaseModel]) -> list[str]:
     return [default] if isinstance(default, str) else []
 
 
-def default_device() -> str:
-    """Return ``cuda`` where torch finds one, else ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def check_device(device: str | torch.device | None) -> torch.device:
+    """Return ``device``, or by default ``cuda`` where torch finds one, else ``cpu``.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device {device!r} can't be used here ({reason}); use 'cpu', or install a PyTorch "
+            "that supports it."
+        ) from error
+    return found
 
 
 class PathModel(BaseModel):
@@ -217,7 +232,7 @@ class PathModel(BaseModel):
         self.tokenizer = None
         if init_tokenizer is not None:
             self.tokenizer = _make(init_tokenizer, tokenizer_path or model_path)
-        self.to(device or default_device())
+        self.to(check_device(device))
         if isinstance(model, nn.Module):
             model.eval()
 

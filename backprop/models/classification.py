@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,8 +62,10 @@ class HFSeqTCModel(_Classifier):
 
     def _classes(self) -> dict[str, Any]:
         config = self.model.config
-        several = config.problem_type == "multi_label_classification"
-        return {"labels": class_labels(config), "multi_label": several}
+        labels = class_labels(config)
+        # A single output has nothing to compete with: softmax would always say 1.
+        several = config.problem_type == "multi_label_classification" or len(labels) == 1
+        return {"labels": labels, "multi_label": several}
 
 
 class HFNLIModel(_Classifier):
@@ -109,7 +111,15 @@ class HFNLIModel(_Classifier):
 
 def class_labels(config: Any) -> list[str]:
     """Return a transformers configuration's labels in the order of the outputs."""
-    return [str(config.id2label[index]) for index in sorted(config.id2label)]
+    return distinct([str(config.id2label[index]) for index in sorted(config.id2label)])
+
+
+def distinct(labels: Sequence[str]) -> list[str]:
+    """Return the labels, those that stand twice with their index, since answers go by label.
+
+    The hub's ImageNet has two cranes: the bird, and the machine, here ``crane (517)``.
+    """
+    return [f"{name} ({i})" if name in labels[:i] else name for i, name in enumerate(labels)]
 
 
 def entailment_classes(labels: list[str]) -> tuple[int, int]:

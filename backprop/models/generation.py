@@ -20,7 +20,7 @@ from backprop.handlers.answers import GroundedAnswers, QAPrompt, WrittenAnswers
 from backprop.handlers.generate import TextGenerations
 from backprop.handlers.summaries import Summaries, WrittenEmotions
 from backprop.models.base import without_progress_bars
-from backprop.models.hf import HFTextGenerationModel
+from backprop.models.hf import HFTextGenerationModel, chat_template
 
 __all__ = ["HFCausalLMTGModel", "HFSeq2SeqTGModel", "T5", "T5QASummaryEmotion", "convert_gguf"]
 
@@ -118,7 +118,7 @@ class HFCausalLMTGModel(HFTextGenerationModel):
         **options: Any,
     ) -> None:
         super().__init__(model_path, *args, **options)
-        chats = bool(getattr(self.tokenizer, "chat_template", None))
+        chats = chat_template(self.tokenizer) is not None
         self.tasks = tasks or (list(self.HANDLERS) if chats else ["text-generation"])
 
     def answers(self) -> GroundedAnswers:

@@ -214,6 +214,8 @@ class HFTextGenerationModel(HFModel):
 def chat_template(tokenizer: Any) -> ChatTemplate | None:
     """Return the tokenizer's chat template; None for a model that does not follow instructions."""
     source = getattr(tokenizer, "chat_template", None)
+    if isinstance(source, Mapping):  # several, by name
+        source = source.get("default")
     if not isinstance(source, str):
         return None
     special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}

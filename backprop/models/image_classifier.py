@@ -17,7 +17,7 @@ from backprop.handlers.images import ImageClasses, ImageVectors
 from backprop.handlers.pixels import Pixels
 from backprop.models import efficientnet_lite
 from backprop.models.base import PathModel
-from backprop.models.classification import class_labels
+from backprop.models.classification import class_labels, distinct
 from backprop.models.hf import HFModel, read_preprocessor, write_preprocessor
 from backprop.models.places import find_folder, read_json
 from backprop.optional import load
@@ -116,7 +116,8 @@ class EfficientNet(PathModel):
         )
         self.config = read_json(folder / "config.json")
         self.preprocessor = read_preprocessor(folder)
-        self.labels = [self.config["id2label"][str(i)] for i in range(len(self.config["id2label"]))]
+        names = self.config["id2label"]
+        self.labels = distinct([names[str(index)] for index in range(len(names))])
         self.label_encoder = label_encoder
 
     def settings(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from backprop.engines.torch import TorchEngine
+from backprop.errors import ArtefactError
 from backprop.handlers import emotions
 from backprop.handlers.extract import Extracts
 from backprop.handlers.label_vectors import Calibration, LabelVectors, PhraseEmotions
@@ -136,6 +138,7 @@ class STModel(PathModel):
 
 
 def _load(path: str) -> SentenceTransformer:
+    _check_modules(Path(path))
     return SentenceTransformer(
         path,
         device="cpu",
@@ -143,3 +146,22 @@ def _load(path: str) -> SentenceTransformer:
         trust_remote_code=False,
         model_kwargs={"use_safetensors": True, "dtype": torch.float32},
     )
+
+
+def _check_modules(folder: Path) -> None:
+    """Refuse a folder that brings modules of its own.
+
+    sentence-transformers before 6 imports them from a local folder even without
+    ``trust_remote_code``, so loading would run the folder's code.
+
+    Raises:
+        ArtefactError: a module is not one of sentence-transformers'.
+    """
+    path = folder / "modules.json"
+    modules = json.loads(path.read_text("utf-8")) if path.is_file() else []
+    for module in modules:
+        if not str(module["type"]).startswith("sentence_transformers."):
+            raise ArtefactError(
+                f"{folder.name} has the module {module['type']!r}, which is not part of "
+                "sentence-transformers; code that comes with a model is never run."
+            )

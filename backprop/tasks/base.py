@@ -129,10 +129,14 @@ class Task:
                 model=self.name,
             )
         model = self.model
-        if self.task not in getattr(model, "HANDLERS", ()):
-            # A model of the user's own may not check its input; ours do.
-            inputs.read(self.task, given)
-        return model(given, task=self.task)
+        if self.task in getattr(model, "HANDLERS", ()):
+            return model(given, task=self.task)
+        # A model of the user's own need not check its input, nor know lists.
+        request = inputs.read(self.task, given)
+        answer = model(given, task=self.task)
+        if request.single or (isinstance(answer, list) and len(answer) == len(request.rows)):
+            return answer
+        return [model(one, task=self.task) for one in inputs.one_by_one(self.task, given, request)]
 
     def _resolve(self, name: str | Path | None) -> str:
         """Return the model's name, the task's own names of 2021 looked up."""
