@@ -391,10 +391,10 @@ def _check_generation(
     samples = options.get("do_sample", any(options.get(key) for key in SAMPLING))
     wanted, beams = options.get("num_generations", 1), options.get("num_beams", 1)
     greedy = options.get("do_sample") is False or options.get("temperature") == 0
-    if greedy and wanted > beams:
+    if wanted > beams and (greedy or beams > 1):
         raise InputError(
-            f"num_generations is {wanted} but without sampling there are only {beams} beams to "
-            "choose from; pass do_sample=True, or num_beams of at least num_generations."
+            f"num_generations is {wanted} but there are only {beams} beams to choose from; pass "
+            "do_sample=True without num_beams, or num_beams of at least num_generations."
         )
     if samples and options.get("temperature") == 0 and "do_sample" in options:
         raise InputError("temperature 0 can't be sampled from; pass do_sample=False or raise it.")

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from backprop import inputs
-from backprop.errors import RemoteError
+from backprop.errors import InputError, RemoteError
 from backprop.pictures import Picture
 from backprop.specs import spec_of
 
@@ -39,6 +39,8 @@ def call(
     """
     request = inputs.read(task, task_input)
     body = json.dumps({**_body(request, task_input), "model": model}, default=_plain)
+    if not (api_key or "").isascii():
+        raise InputError("api_key holds a character that no key has; copy the key again.")
     headers = {"content-type": "application/json", "x-api-key": api_key or ""}
     url = f"{api_url.rstrip('/')}/{task}"
     try:

@@ -6,6 +6,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # forked children would warn about its threads
 
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
 
@@ -15,6 +17,17 @@ import pytest
 # No deadline: times on a shared machine vary tenfold. `timeout` in pyproject.toml ends a hung test.
 hypothesis.settings.register_profile("backprop", deadline=None)
 hypothesis.settings.load_profile("backprop")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: tiny models gain nothing by more, and lose much on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ from backprop.models.base import BaseModel, PathModel
 from backprop.models.hf import HFModel, HFTextGenerationModel
 from tests import tiny
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 IDS = [5, 6, 7]
 
@@ -196,6 +196,12 @@ def test_token_ids_become_a_batch(kind: str, ids: Any) -> None:
         assert torch.equal(model(batch, **extra)[0], inner(batch, **extra)[0])
     assert not inner.training
     assert model.tokenizer("cats")["input_ids"]
+
+
+@pytest.mark.parametrize("ids", [[[5, 6], [7]], [], ["cats"], [0.5], [[[5]]]], ids=str)
+def test_a_list_of_anything_but_token_ids_is_refused(ids: Any) -> None:
+    with pytest.raises(InputError, match="token ids, or lists of them of one length; received"):
+        by_auto("gpt2")(ids)
 
 
 def test_a_decoder_s_own_input_is_not_overwritten() -> None:

@@ -31,6 +31,7 @@ from backprop.testing.fresh import declared
 from backprop.testing.probes import options, rows
 from backprop.testing.report import REQUIREMENTS
 from tests import tiny
+from tests.guard import run_python
 
 STARTERS = ("all-minilm-l6-v2", "efficientnet-lite0", "minilm-efficientnet-lite0")
 OTHERS: Mapping[str, Callable[[], BaseModel]] = {
@@ -49,7 +50,7 @@ NAMES = [*HUB_KINDS, *OTHERS, *STARTERS, "smollm2-135m-instruct"]
 
 
 # The first test of a module-wide fixture waits for all models, the real starters among them.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def centres(model: BaseModel, given: dict[str, Any], task: str) -> Any:
 
 def learns(model: BaseModel, given: dict[str, Any], task: str) -> Any:
     with torch.no_grad():
-        model.weight += 1
+        next(model.parameters()).add_(1)
     return right(model, given, task)
 
 
@@ -232,8 +233,8 @@ def draws(model: BaseModel, given: dict[str, Any], task: str) -> Any:
 
 
 def counts(model: BaseModel, given: dict[str, Any], task: str) -> Any:
-    model.calls = getattr(model, "calls", 0) + 1
-    return each(lambda text: [float(model.calls)])(model, given, task)
+    calls = vars(model)["calls"] = vars(model).get("calls", 0) + 1
+    return each(lambda text: [float(calls)])(model, given, task)
 
 
 def drops_out(model: BaseModel, given: dict[str, Any], task: str) -> Any:
@@ -529,6 +530,34 @@ def test_says_what_is_wrong_elsewhere(
 def test_differs_when_loaded_is_fine_when_unpickled(late: dict[str, Report]) -> None:
     assert "unpickled" not in late["differs_when_loaded"]["pickle"].reason
     assert late["differs_when_loaded"]["dependencies"].passed
+
+
+def test_a_class_of_a_script_takes_the_code_it_uses_along() -> None:
+    process = run_python(
+        """
+        import re
+        from backprop.models import BaseModel
+        from backprop.testing import check_model
+
+        WORDS = {"lovely": "joy", "late": "anger"}
+
+        def emotion_of(text):
+            found = re.search("|".join(WORDS), text)
+            return WORDS[found[0]] if found else "neutral"
+
+        class Base(BaseModel):
+            name = "of-a-script"
+
+        class Mine(Base):
+            def __call__(self, task_input, task="emotion"):
+                if task != "emotion":
+                    raise ValueError(f"Unsupported task {task}")
+                return emotion_of(task_input["text"])
+
+        print(check_model(Mine()))
+        """
+    )
+    assert process.stdout.startswith("of-a-script meets 6 of 6"), process.stdout + process.stderr
 
 
 # What is asked, and how.

@@ -16,7 +16,7 @@ from backprop.models import AutoModel, HFCausalLMTGModel, HFSeq2SeqTGModel, T5QA
 from backprop.models.generation import SUMMARY_INSTRUCTION
 from tests import tiny
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 KINDS = ["t5", "bart", "gpt2", "llama_chat", "llama_chat_inline"]
 TASK = "text-generation"

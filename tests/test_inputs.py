@@ -205,6 +205,11 @@ REFUSED: dict[str, Case] = {
         {"num_generations": 2, "do_sample": False},
         ["num_generations is 2", "1 beams", "do_sample=True"],
     ),
+    "more generations than beams while sampling": (
+        "text-generation",
+        {"num_generations": 3, "num_beams": 2, "do_sample": True},
+        ["num_generations is 3", "2 beams", "without num_beams"],
+    ),
     "several generations at temperature zero": (
         "text-generation",
         {"num_generations": 2, "temperature": 0},
@@ -542,7 +547,8 @@ def valid_requests(draw: st.DrawFn) -> tuple[str, dict[str, Any], int]:
 def fits_together(given: dict[str, Any]) -> bool:
     """Whether the options agree with each other, as text generation asks."""
     greedy = given.get("do_sample") is False or given.get("temperature") == 0
-    enough = given.get("num_generations", 1) <= given.get("num_beams", 1) or not greedy
+    wanted, beams = given.get("num_generations", 1), given.get("num_beams", 1)
+    enough = wanted <= beams or (beams == 1 and not greedy)
     samples_nothing = given.get("do_sample") and given.get("temperature") == 0
     ordered = given.get("min_length", 0) <= given.get("max_length", math.inf)
     return bool(enough and ordered and not samples_nothing)

@@ -32,7 +32,7 @@ from backprop.models import (
 from tests import tiny
 from tests.tiny_files import read_json, write_json
 
-torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSIFIERS = ["bert_classifier", "bert_multilabel", "xlnet_classifier"]
 NLI = ["bert_nli3", "bert_nli2", "deberta_nli3", "deberta_nli2"]

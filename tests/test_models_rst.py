@@ -184,7 +184,9 @@ class TestOwnModelBlock:
         emotion = backprop.Emotion(names["MyModel"]())
         assert emotion("This is pretty cool!") == "admiration"
 
-    def test_a_list_is_asked_one_by_one_as_the_model_knows_no_lists(self, names: dict[str, Any]) -> None:
+    def test_a_list_is_asked_one_by_one_as_the_model_knows_no_lists(
+        self, names: dict[str, Any]
+    ) -> None:
         emotion = backprop.Emotion(names["MyModel"]())
         assert emotion(["This is pretty cool!", "Well done."]) == ["admiration", "admiration"]
 

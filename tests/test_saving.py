@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from backprop.testing.state import chances, changes, state
 from tests import tiny
 from tests.guard import no_network, run_python
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MAKERS: Mapping[str, Callable[[], BaseModel]] = {
     **{
         kind: lambda kind=kind: AutoModel.from_pretrained(tiny.folder(kind))  # type: ignore[misc]
@@ -63,15 +65,6 @@ MAKERS: Mapping[str, Callable[[], BaseModel]] = {
 ELSEWHERE = ("gpt2", "bert_qa", "template", "prompt", "pair", "siglip")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Tiny models gain nothing by several, and lose much where the processors are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def _base64(number: int) -> str:
     buffer = io.BytesIO()
     tiny.photo(number).save(buffer, "PNG")
@@ -91,7 +84,9 @@ def ask(model: BaseModel) -> list[dict[str, Any]]:
     """Return every task with an input, which is JSON, and the model's answer."""
     asked = []
     for task in model.tasks:
-        given = {field.name: FIELDS[field.name] for field in SPECS[task].fields if field.required}
+        given: dict[str, Any] = {
+            field.name: FIELDS[field.name] for field in SPECS[task].fields if field.required
+        }
         if task == "text-generation":
             given["max_length"] = 12
         try:
@@ -291,6 +286,11 @@ def _flip(path: Path, place: float) -> None:
     path.write_bytes(content)
 
 
+def _put_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+
 DAMAGES: Mapping[str, Callable[[Path], object]] = {
     **{
         f"a bit flipped at {place:.0%}": lambda path, place=place: _flip(path, place)  # type: ignore[misc]
@@ -301,7 +301,7 @@ DAMAGES: Mapping[str, Callable[[Path], object]] = {
     "emptied": lambda path: path.write_bytes(b""),
     "removed": lambda path: path.unlink(),
     "a file beside it": lambda path: (path.parent / "extra.py").write_text("import os"),
-    "a link in its place": lambda path: (path.unlink(), path.symlink_to("/etc/hostname")),
+    "a link in its place": _put_link,
 }
 
 
@@ -358,7 +358,6 @@ def _mine() -> Mine:
 
 def test_a_class_of_ones_own_is_loaded_by_naming_it(tmp_path: Path) -> None:
     path = save(_mine(), "my-own", "what it is", details={"a": 1}, path=tmp_path / "m")
-    (path / "model.dill").exists()
     loaded = load(path, model_class=Mine)
     assert loaded({"text": "four"}) == [2.0, 2.0]
     assert (loaded.name, loaded.description, loaded.details) == ("my-own", "what it is", {"a": 1})
@@ -435,7 +434,7 @@ def test_the_documents_model_is_saved_and_loaded(tmp_path: Path) -> None:
 
 def test_what_dill_can_not_pickle_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     model = _mine()
-    model.stream = (i for i in range(3))
+    vars(model)["stream"] = (i for i in range(3))
     with pytest.raises(InputError, match="Mine can't be pickled with dill .*generator"):
         save(model, path=tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

@@ -71,9 +71,14 @@ def _short_sentences(tokens: Tokens, text: str, room: int) -> Sequence[Sentence]
         [encoding] = tokens.plain([sentence.text])
         if not encoding.ids:  # nothing the model can read, such as control characters
             continue
-        encoding.truncate(room, 0)
+        # A character of several tokens may be cut; then both pieces have all of it.
+        encoding.truncate(room - SEAM if len(encoding.ids) > room else room, 0)
         for piece in [encoding, *encoding.overflowing]:
             first, last = piece.offsets[0][0], piece.offsets[-1][1]
             start, end = sentence.start + first, sentence.start + last
             short.append(Sentence(text[start:end], start, end))
     return short
+
+
+SEAM = 6
+"""Tokens that a cut character may add to a piece: three at each end."""

@@ -44,6 +44,7 @@ def fit(
     pairs: Sequence[str] | None = None,
     stride: int = 0,
     pair_first: bool = False,
+    rows: Sequence[int] | None = None,
 ) -> Pieces:
     """Return the texts as pieces that fit the model, by the policy ``long``.
 
@@ -55,6 +56,8 @@ def fit(
         pairs: a second text for each, never cut.
         stride: tokens that neighbouring pieces share.
         pair_first: whether the second text goes before, as a question does before its context.
+        rows: number of the caller's text each of ``texts`` is, where one comes several times; a
+            warning counts those.
 
     Raises:
         InputError: a text is over the limit and ``long`` is ``error``, or a second text leaves
@@ -62,7 +65,8 @@ def fit(
     """
     pieces = Pieces()
     seconds = tokens.plain(pairs) if pairs is not None else [None] * len(texts)
-    cut: list[int] = []
+    rows = range(len(texts)) if rows is None else rows
+    cut: dict[int, int] = {}
     for i, (encoding, second) in enumerate(zip(tokens.plain(texts), seconds, strict=True)):
         room = _room(tokens, second)
         length = len(encoding.ids)
@@ -71,13 +75,13 @@ def fit(
             encoding.truncate(room, min(stride, room // 2))
         kept = [encoding, *encoding.overflowing] if long == "chunk" else [encoding]
         if length > room and long != "chunk":
-            cut.append(length - room)
+            cut[rows[i]] = max(length - room, cut.get(rows[i], 0))
         for piece in kept:
             ordered = (second, piece) if pair_first and second is not None else (piece, second)
             pieces.encodings.append(tokens.wrap(*ordered))
             pieces.owners.append(i)
             pieces.weights.append(len(piece.ids))
-    note_cut(cut, len(texts), tokens.max_length)
+    note_cut(list(cut.values()), len(set(rows)), tokens.max_length)
     return pieces
 
 

@@ -79,13 +79,12 @@ class Entailment:
     def _logits(self, rows: list[Row], options: dict[str, Any]) -> Array:
         """Return (contradiction, entailment) of every text-label pair, shape (pairs, 2)."""
         template = options.get("template", self.template)
-        pairs = [
-            (row["text"], template.replace("{}", label)) for row in rows for label in row["labels"]
-        ]
+        pairs = [(i, label) for i, row in enumerate(rows) for label in row["labels"]]
         pieces = fit(
             self.tokens,
-            [text for text, _ in pairs],
-            pairs=[sentence for _, sentence in pairs],
+            [rows[i]["text"] for i, _ in pairs],
+            pairs=[template.replace("{}", label) for _, label in pairs],
+            rows=[i for i, _ in pairs],
             long=options.get("long", "chunk"),
         )
         logits = stacked(pieces.encodings, pieces.lengths, self._run)

@@ -200,6 +200,8 @@ def decoding_of(options: Mapping[str, Any], defaults: Decoding, max_new: int) ->
     sequences = options.get("num_generations", 1)
     asked = any(options.get(name) for name in SAMPLING) or sequences > beams
     sample = options.get("do_sample", asked) and options.get("temperature") != 0
+    if sample and sequences > beams:
+        beams = 1  # the model's own advice has too few to choose from
     given = {ours: options[theirs] for ours, theirs in OPTION_NAMES.items() if theirs in options}
     if not sample:
         given.pop("temperature", None)

@@ -16,6 +16,7 @@ from backprop import inputs
 from backprop.engines.torch import device_of
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.inputs import Row
+from backprop.pictures import describe
 
 __all__ = ["BaseModel", "Handler", "PathModel", "check_device"]
 
@@ -241,15 +242,35 @@ class PathModel(BaseModel):
 
         A list of token ids, or a list of such lists of one length, becomes a batch; a model that
         also needs decoder input gets its start token.
+
+        Raises:
+            InputError: a list of something else.
         """
         if not self._is_request(args, kwargs) and args and isinstance(args[0], (list, tuple)):
-            ids = torch.tensor(args[0], device=self.device)
-            ids = ids if ids.ndim > 1 else ids[None]
+            ids = _batch(args[0]).to(self.device)
             args = (ids, *args[1:])
             start = _decoder_start(self.model)
             if start is not None and len(args) == 1:
                 kwargs.setdefault("decoder_input_ids", torch.full_like(ids[:, :1], start))
         return super().__call__(*args, **kwargs)
+
+
+def _batch(ids: Any) -> torch.Tensor:
+    """Return token ids as a batch, shape (n, length).
+
+    Raises:
+        InputError: they are not whole numbers, or the rows differ in length.
+    """
+    try:
+        batch = torch.tensor(ids)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{WANTED_IDS}; received {describe(ids)} ({error}).") from error
+    if batch.is_floating_point() or batch.ndim not in (1, 2) or not batch.numel():
+        raise InputError(f"{WANTED_IDS}; received {describe(ids)}.")
+    return batch if batch.ndim == 2 else batch[None]
+
+
+WANTED_IDS = "A list must hold token ids, or lists of them of one length"
 
 
 def _make(init: Any, path: str | Path) -> Any:

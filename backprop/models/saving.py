@@ -12,7 +12,7 @@ import dill
 import torch
 from safetensors.torch import load_model, save_model
 
-from backprop import artefact
+from backprop import artefact, catalogue
 from backprop.errors import ArtefactError, InputError, NotFoundError
 from backprop.models import auto
 from backprop.models.base import BaseModel, without_progress_bars
@@ -48,6 +48,11 @@ def save(
         InputError: there is no name, or it breaks the rule.
     """
     name = artefact.check_name(name or model.name)
+    if path is None and _is_in_catalogue(name):
+        raise InputError(
+            f"{name!r} is the name of a catalogue model, by which the saved one could not be "
+            "loaded; pass another name, or a path."
+        )
     meta = {
         **_describe(model),
         "name": name,
@@ -108,6 +113,13 @@ def load(
         setattr(model, key, found.meta.get(key))
     model.tasks = list(found.meta["tasks"])
     return model.to(device).eval() if device is not None else model.eval()
+
+
+def _is_in_catalogue(name: str) -> bool:
+    try:
+        return bool(catalogue.get(name))
+    except NotFoundError:
+        return False
 
 
 def _describe(model: BaseModel) -> dict[str, Any]:
