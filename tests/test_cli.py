@@ -519,7 +519,7 @@ def test_help_lists_the_commands(cli: Cli) -> None:
 
 def test_models_in_a_pipe_are_a_line_each(cli: Cli) -> None:
     names = [line.split("\t")[0] for line in cli("models").lines]
-    assert names == AutoModel.list_models()
+    assert names == list(AutoModel.list_models(return_dict=True))
     assert len(names) >= 30
 
 

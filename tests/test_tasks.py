@@ -223,19 +223,20 @@ def test_the_model_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @EVERY
 def test_list_models_holds_the_tasks_models_starter_first(task: str) -> None:
-    names = TASKS[task].list_models()
+    names = [entry["name"] for entry in TASKS[task].list_models()]
     assert names[0] == SPECS[task].default or catalogue.get(names[0]).size == "starter"
     assert SPECS[task].default in names
     assert set(names) == {entry.name for entry in catalogue.entries(task=task)}
-    assert TASKS[task].list_models(limit=1) == names[:1]
+    assert list(TASKS[task].list_models(return_dict=True, limit=1)) == names[:1]
 
 
 def test_list_models_gives_dictionaries_or_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    found = backprop.TextClassification.list_models(return_dict=True, limit=2)
-    assert [entry["name"] for entry in found] == backprop.TextClassification.list_models(limit=2)
+    found = backprop.TextClassification.list_models(limit=2)
+    by_name = backprop.TextClassification.list_models(return_dict=True, limit=2)
+    assert by_name == {entry["name"]: entry for entry in found}
     assert json.loads(json.dumps(found)) == found
     found[0]["tasks"].clear()  # the caller's own copy
-    assert backprop.TextClassification.list_models(limit=2)[0] == found[0]["name"]
+    assert backprop.TextClassification.list_models(limit=2)[0]["tasks"]
     assert backprop.TextClassification.list_models(display=True) is None
     shown = capsys.readouterr().out
     assert "all-minilm-l6-v2" in shown and "= english" in shown

@@ -50,7 +50,7 @@ def models(
         "offline": offline,
     }
     if as_json:
-        found = AutoModel.list_models(task, return_dict=True, **filters)
+        found = AutoModel.list_models(task, **filters)
         write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     elif sys.stdout.isatty():
         aliases = catalogue.task_aliases(task) if task else None

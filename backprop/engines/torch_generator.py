@@ -52,6 +52,9 @@ class TorchGenerator:
             decoding: how to choose tokens.
             allowed: which tokens may come next, given a row and its new tokens.
         """
+        if decoding.sample and decoding.beams > 1 and len(prompts) > 1:
+            # Beams share one stream of random numbers, so each row has a run of its own.
+            return [self.generate([prompt], decoding, allowed)[0] for prompt in prompts]
         copies = decoding.sequences if decoding.sample and decoding.beams == 1 else 1
         rows = [prompt for prompt in prompts for _ in range(copies)]
         tokens, scores = self._run(rows, decoding, allowed, copies)

@@ -257,8 +257,10 @@ class Pieces:
         for path in self._reached(tuple(generation.tokens)):
             if path.start < 0:
                 return Span("", _probability(generation), 0, 0)
-            if place in path.ends:
-                start, end = path.start, path.start + path.ends[place]
+            # Cut off in the middle of a word, an answer ends with the word before.
+            whole = [count for count in path.ends if count <= place]
+            if whole:
+                start, end = path.start, path.start + path.ends[max(whole)]
                 score = _probability(generation)
                 return Span(self.context[start:end], score, offset + start, offset + end)
         return Span("", 0.0, 0, 0)

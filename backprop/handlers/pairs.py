@@ -31,10 +31,14 @@ class PairVectors:
 
         Args:
             rows: each has ``image`` and ``text``.
-            options: ``normalise``, ``dimensions``, ``long``.
+            options: ``normalise``; ``dimensions``, half of them from each side; ``long``.
         """
         texts = [row["text"] for row in rows]
         words = self.texts.vectors(texts, long=options.get("long", "truncate"))
         sights = self.images.vectors([row["image"] for row in rows])
+        wanted = options.get("dimensions", sights.shape[1] + words.shape[1])
+        # Each side keeps its share, so that neither is cut away.
+        most = max(wanted // 2, wanted - sights.shape[1])
+        words, sights = words[:, :most], sights[:, : max(wanted - most, wanted - words.shape[1])]
         both = np.concatenate([unit(sights), unit(words)], axis=1)
         return finish(both, options, normalise=True)

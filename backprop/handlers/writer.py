@@ -20,6 +20,7 @@ Continuations = Callable[[Sequence[int]], list[int]]
 """Given a prompt's new tokens, those that may come next."""
 
 DEFAULT_NEW_TOKENS = 128
+NO_LIMIT = 1_000_000
 UNSURE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -32,6 +33,7 @@ class Writer:
         shared_room: whether prompt and output share ``tokens.max_length``, as in a decoder.
         defaults: how to decode where the caller does not say; the model's own advice.
         chat: the model's chat template, if it follows instructions.
+        most_new: most new tokens the model can write, whatever the prompt.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Writer:
         shared_room: bool,
         defaults: Decoding,
         chat: ChatTemplate | None = None,
+        most_new: int = NO_LIMIT,
     ) -> None:
         self.generator = generator
         self.tokens = tokens
         self.shared_room = shared_room
         self.defaults = defaults
         self.chat = chat
+        self.most_new = most_new
 
     def prompt(self, text: str) -> list[int]:
         """Return the token ids of ``text`` as the model expects to be asked."""
@@ -85,7 +89,11 @@ class Writer:
             InputError: the prompt leaves no room, or not as much as was asked for.
         """
         limit, length = self.tokens.max_length, len(prompt)
-        room = limit - length if self.shared_room else DEFAULT_ROOM
+        room = min(limit - length, self.most_new) if self.shared_room else self.most_new
+        if wanted and not self.shared_room and wanted > self.most_new:
+            raise InputError(
+                f"max_length is {wanted}, but this model writes at most {self.most_new} tokens."
+            )
         needed = (wanted or 1) if self.shared_room else 0
         if length + needed > limit:
             raise InputError(
@@ -108,6 +116,7 @@ class Writer:
             decodings: one a prompt; those that are equal are run together.
             allowed: for each prompt, given its new tokens, which may come next; any by default.
         """
+        decodings = [self._within_limit(decoding) for decoding in decodings]
         found: list[list[Generation]] = [[] for _ in prompts]
         for decoding in dict.fromkeys(decodings):
             chosen = [i for i, own in enumerate(decodings) if own == decoding]
@@ -121,6 +130,13 @@ class Writer:
             for i, generations in zip(chosen, results, strict=True):
                 found[i] = generations
         return found
+
+    def _within_limit(self, decoding: Decoding) -> Decoding:
+        """Return ``decoding``, a handler's own cap lowered to what the model can write."""
+        if decoding.max_new <= self.most_new:
+            return decoding
+        least = min(decoding.min_new, self.most_new)
+        return dataclasses.replace(decoding, max_new=self.most_new, min_new=least)
 
     def _run(
         self,
@@ -164,7 +180,6 @@ class Writer:
 
 
 MAX_ROWS = 32
-DEFAULT_ROOM = 1_000_000
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:

@@ -58,11 +58,11 @@ class AutoModel:
         aliases: Mapping[str, str] | None = None,
         **filters: Any,
     ) -> Any:
-        """Return the names of the models there are.
+        """Return the models there are, each as a dictionary with its ``name`` and all else.
 
         Args:
             task: only models that do this task.
-            return_dict: return each model's catalogue entry as a dictionary instead.
+            return_dict: return a dictionary of these by name instead of a list.
             display: print a table and return nothing.
             limit: at most so many.
             aliases: further names, each to the name it stands for, shown too.
@@ -78,9 +78,8 @@ class AutoModel:
         if display:
             table(found, aliases or {}, task)
             return None
-        if return_dict:
-            return [catalogue.as_dict(entry) for entry in found]
-        return [entry.name for entry in found]
+        described = {entry.name: catalogue.as_dict(entry) for entry in found}
+        return described if return_dict else list(described.values())
 
     @staticmethod
     def from_pretrained(
@@ -166,13 +165,14 @@ def build(
     Raises:
         ArtefactError: its class is not one of ours.
     """
-    if meta.get("class") not in CLASSES:
+    if not isinstance(meta.get("class"), str) or meta["class"] not in CLASSES:
         raise ArtefactError(
             f"{folder.name} holds a model of class {meta.get('class')!r}, which is not one of "
             "backprop's; load it with backprop.load(path, model_class=YourClass), or, if you "
             "trust who made it, backprop.load(path, trust_pickle=True)."
         )
-    common = {key: meta.get(key) for key in ("name", "description", "tasks", "details")}
+    common = {key: meta.get(key) for key in COMMON}
+    _check_meta(meta, folder)
     parts = {part: build(folder / part, own, device) for part, own in meta.get("parts", {}).items()}
     place: Sequence[Any] = () if parts else (folder,)
     model_class = load_name(NAMES[meta["class"]])
@@ -180,6 +180,24 @@ def build(
         *place, **parts, **meta.get("settings", {}), **common, device=device
     )
     return model
+
+
+COMMON = ("name", "description", "tasks", "details")
+RESERVED = {*COMMON, "device", "model_class", "model_path", "tokenizer_path"}
+"""Arguments of a model's class that no file may set."""
+
+
+def _check_meta(meta: Mapping[str, Any], folder: Path) -> None:
+    """Refuse settings and parts of a form that ``save`` never writes.
+
+    Raises:
+        ArtefactError: one of them has another form.
+    """
+    settings, parts = meta.get("settings", {}), meta.get("parts", {})
+    fine = isinstance(settings, dict) and not RESERVED & set(settings)
+    fine = fine and isinstance(parts, dict) and all(map(str.isidentifier, parts))
+    if not fine or not all(isinstance(part, dict) for part in parts.values()):
+        raise ArtefactError(f"{folder.name} has a backprop.json of an unknown form; save it again.")
 
 
 def infer(folder: Path) -> tuple[Any, dict[str, Any]]:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,9 @@ from backprop.inputs import Row
 from backprop.pictures import describe
 
 __all__ = ["BaseModel", "Handler", "PathModel", "check_device"]
+
+
+Model = TypeVar("Model", bound="BaseModel")
 
 
 class Handler(Protocol):
@@ -84,6 +87,13 @@ class BaseModel(nn.Module):
             InputError: the input does not fit the task's schema.
         """
         if self._is_request(args, kwargs):
+            known = {"task_input", "task"}
+            if len(args) > 2 or set(kwargs) - known:
+                extra = sorted(set(kwargs) - known) or args[2:]
+                raise InputError(
+                    f"A model is called as model({{…}}, task=…); received also {describe(extra)}; "
+                    "options go in the dictionary."
+                )
             task_input, task = [*args, None, None][:2]
             task = kwargs.get("task", task) or self._only_task()
             return self.answer(kwargs.get("task_input", task_input), task)
@@ -131,6 +141,13 @@ class BaseModel(nn.Module):
     def forget_handlers(self) -> None:
         """Build handlers anew at the next call, after labels or weights have changed shape."""
         self.__dict__.pop("_handlers", None)
+
+    def train(self: Model, mode: bool = True) -> Model:
+        """Switch training on or off; what handlers remember of the weights goes when it is on."""
+        if mode:
+            self.forget_handlers()
+        super().train(mode)
+        return self
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments that make this model again from its saved files; JSON."""

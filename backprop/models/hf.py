@@ -204,11 +204,20 @@ class HFTextGenerationModel(HFModel):
             shared_room=not config.is_encoder_decoder,
             defaults=decoding_defaults(self.model.generation_config),
             chat=chat_template(self.tokenizer),
+            most_new=output_limit(config),
         )
 
     def text_generations(self) -> TextGenerations:
         """Return the handler of ``text-generation``."""
         return TextGenerations(self.writer())
+
+
+def output_limit(config: Any) -> int:
+    """Return the most tokens a model can write; an encoder-decoder's own positions bound it."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if config.is_encoder_decoder and isinstance(positions, int) and positions > 1:
+        return positions - 1
+    return NO_LIMIT
 
 
 def chat_template(tokenizer: Any) -> ChatTemplate | None:

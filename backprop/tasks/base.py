@@ -53,7 +53,8 @@ class Task:
         self.api_key = api_key
         self.api_url = api_url
         self.device = device
-        self.is_remote = not local and (api_key is not None or api_url is not None)
+        is_named = model is None or isinstance(model, (str, Path))
+        self.is_remote = is_named and not local and (api_key is not None or api_url is not None)
         if self.is_remote and api_url is None:
             raise InputError(
                 "api_key was given without api_url, and the hosted service of 2021 is gone; pass "
@@ -66,6 +67,8 @@ class Task:
                 self._check_tasks(tasks_of(self.name))
         else:
             self._adopt(model)
+            if device is not None:
+                model.to(device)
 
     @property
     def spec(self) -> TaskSpec:
@@ -91,7 +94,7 @@ class Task:
     def list_models(
         cls, return_dict: bool = False, display: bool = False, limit: int | None = None
     ) -> Any:
-        """Return the names of the models that do this task; see ``AutoModel.list_models``."""
+        """Return the models that do this task; see ``AutoModel.list_models``."""
         aliases = catalogue.task_aliases(cls.task)
         return AutoModel.list_models(cls.task, return_dict, display, limit, aliases)
 

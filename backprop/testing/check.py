@@ -71,7 +71,7 @@ class _Draft:
     Args:
         name: for the report.
         home: the module of the model's class.
-        checks: what this process found: tasks, name, schema, json and, if it failed, pickle.
+        checks: what this process found: tasks, name, schema, json and pickle so far.
         place: where the pickle and the saved model are, if all is well so far.
     """
 
@@ -107,8 +107,8 @@ class _Draft:
 
 PICKLED = "pickled with dill"
 REOPENED = (
-    "pickled with dill, saved with backprop.save, and each opened in a new process, where the "
-    "answers are the same"
+    "pickled with dill, saved with backprop.save, each opened in a new process, asked again and "
+    "the answers compared"
 )
 AFTERWARDS = "the requirements that are not met come first"
 
