@@ -3,9 +3,22 @@
 Nothing heavy is imported until it is used: ``import backprop`` takes milliseconds.
 """
 
+from typing import TYPE_CHECKING
+
 from backprop import errors
 from backprop.optional import lazy as _lazy
 from backprop.tasks import NAMES as _TASKS
+
+if TYPE_CHECKING:  # so that type checkers and editors know what _NAMES says
+    from backprop.tasks import QA as QA
+    from backprop.tasks import Emotion as Emotion
+    from backprop.tasks import ImageClassification as ImageClassification
+    from backprop.tasks import ImageTextVectorisation as ImageTextVectorisation
+    from backprop.tasks import ImageVectorisation as ImageVectorisation
+    from backprop.tasks import Summarisation as Summarisation
+    from backprop.tasks import TextClassification as TextClassification
+    from backprop.tasks import TextGeneration as TextGeneration
+    from backprop.tasks import TextVectorisation as TextVectorisation
 
 __version__ = "1.0.0.dev0"
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 
+import backprop
 from backprop.engines.torch_generator import TorchGenerator
 from backprop.errors import InputError
 from backprop.models import AutoModel, HFCausalLMTGModel, HFSeq2SeqTGModel, T5QASummaryEmotion
@@ -335,7 +336,7 @@ def test_an_error_while_streaming_reaches_the_reader(monkeypatch: pytest.MonkeyP
     model = HFCausalLMTGModel(tiny.folder("gpt2"))
     monkeypatch.setattr(model.model, "forward", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(model.handler(TASK).stream({"text": "cats"}, {"max_length": 4}))
+        list(backprop.TextGeneration(model).stream("cats", max_length=4))
 
 
 # --- conduct --------------------------------------------------------------------------------------

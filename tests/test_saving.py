@@ -405,7 +405,7 @@ def test_another_class_than_was_saved_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_subclass_of_ours_keeps_its_own_code(tmp_path: Path) -> None:
-    class Shouting(STModel):  # type: ignore[misc]  # STModel is imported lazily, as Any
+    class Shouting(STModel):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             answer = super().__call__(*args, **kwargs)
             return answer.upper() if isinstance(answer, str) else answer

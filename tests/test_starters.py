@@ -62,10 +62,9 @@ def test_qa_answers_with_words_of_the_context(writer: BaseModel) -> None:
 
 def test_text_generation_follows_the_instruction_within_its_length(writer: BaseModel) -> None:
     generate = backprop.TextGeneration(writer)
-    options = {"max_length": 12}
-    answer = generate("What is the capital of France?", **options)
+    answer = generate("What is the capital of France?", max_length=12)
     assert "Paris" in answer
-    assert "".join(generate.stream("What is the capital of France?", **options)) == answer
+    assert "".join(generate.stream("What is the capital of France?", max_length=12)) == answer
 
 
 @pytest.mark.parametrize("style", ["extractive", "abstractive"])

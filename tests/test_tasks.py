@@ -388,7 +388,7 @@ def test_a_stream_joined_equals_the_call(kind: str, options: dict[str, Any]) -> 
 
 
 def test_a_stream_refuses_at_once_what_it_can_not_do() -> None:
-    generate = backprop.TextGeneration(loaded("gpt2"))
+    generate: Any = backprop.TextGeneration(loaded("gpt2"))
     with pytest.raises(InputError, match="one text"):
         generate.stream(["a", "b"])
     with pytest.raises(InputError, match="num_beams"):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from backprop.optional import load
+from backprop.optional import lazy
 
 if TYPE_CHECKING:
     from backprop.testing.check import check_model as check_model
@@ -19,15 +19,4 @@ NAMES = {
 """Public name to where it is, imported when first used: ``reopen`` must start without torch."""
 
 __all__ = sorted(NAMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name in NAMES:
-        return load(NAMES[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """List what can be imported from here."""
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(__name__, NAMES)

@@ -82,7 +82,7 @@ def classify(
     task: backprop.ImageClassification, files: Iterable[Path], labels: Sequence[str] | None = None
 ) -> list[str]:
     """Return the likeliest label of each file."""
-    answers = task([str(file) for file in files], labels and list(labels), top_k=1)
+    answers = task([str(file) for file in files], list(labels) if labels else None, top_k=1)
     return [next(iter(answer)) for answer in answers]
 
 
