@@ -187,12 +187,13 @@ def _column(field: Field, value: object, count: int, single: bool) -> list[Any]:
         wanted = "one value, as the other fields are" if single else f"a list of {count}"
         raise InputError(
             f"{field.name} must be {wanted}; received {describe(value)} of type "
-            f"{type(value).__name__}; pass single values or lists, not a mix."
+            f"{type(value).__name__}; pass one for each row (the same for all: [value] * {count})."
         )
     values = _as_list(value)
     if len(values) != count:
         raise InputError(
-            f"{field.name} has {len(values)} items for {count} rows; pass one for each row."
+            f"{field.name} has {len(values)} item{'s' * (len(values) != 1)} for {count} rows; "
+            "pass one for each row."
         )
     return values
 

@@ -126,6 +126,8 @@ def _find(value: object, where: str, *, paths: bool) -> Path | bytes | Image.Ima
 
 
 def _find_text(text: str, where: str, *, paths: bool) -> Path | bytes:
+    if not text:
+        raise InputError(f"{where} is blank; {HOW}.")
     if text.lower().startswith(("http://", "https://", "ftp://", "file://")):
         raise InputError(
             f"{where} is a URL ({describe(text)}), and URLs are never followed; "
@@ -141,6 +143,8 @@ def _find_text(text: str, where: str, *, paths: bool) -> Path | bytes:
         paths = False
     if paths and _is_file(text):
         return Path(text)
+    if paths and _is_folder(text):
+        raise InputError(f"{where} is a folder ({describe(text)}); pass the files in it.")
     try:
         return base64.b64decode("".join(text.split()), validate=True) or b"empty"
     except (binascii.Error, ValueError) as error:
@@ -156,6 +160,13 @@ def _is_file(text: str) -> bool:
         return False
 
 
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def _hint(value: object) -> str:
     if isinstance(value, str) and not _is_file(value):
         return " (there is no such file, and as base64 it is no image)"
@@ -166,6 +177,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Return ``image`` in mode RGB; what is transparent becomes white, 16 bits become 8."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy()
+    if image.mode in ("F", "I"):
+        return _grey(image).convert("RGB")
     if image.mode.startswith("I;16"):
         return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
     if image.has_transparency_data:
@@ -173,3 +186,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         canvas = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(canvas, layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """Return an image of wide numbers in mode L: from 0 to 1, to 255 or, beyond that, to 65,535."""
+    values = image.convert("F")
+    low, high = values.getextrema()
+    if not isinstance(high, (int, float)) or not isinstance(low, (int, float)):
+        return values.convert("L")
+    factor = 255.0 if high <= 1 and low < high else 1.0 if high <= 255 else 1 / 257
+    return values.point(lambda value: value * factor + 0.0).convert("L")

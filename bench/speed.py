@@ -1,4 +1,4 @@
-"""Times the default model of each task: one item, and one of a list of 32, once warm.
+"""Times the default model of each task: one item, and one of a list of 8, once warm.
 
 Run as ``python bench/speed.py`` on an idle machine.
 """
@@ -36,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "text-classification": {"labels": LABELS},
     "text-generation": {"max_length": 20, "min_length": 20},
 }
-BATCH, REPEATS = 32, 5
+BATCH, REPEATS = 8, 3
 
 
 def main() -> None:

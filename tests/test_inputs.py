@@ -62,17 +62,17 @@ REFUSED: dict[str, Case] = {
     "one context for two questions": (
         "qa",
         {"question": ["a", "b"], "context": ["c"]},
-        ["context has 1 items for 2", "one for each"],
+        ["context has 1 item for 2", "one for each"],
     ),
     "a single context for a list of questions": (
         "qa",
         {"question": ["a", "b"], "context": "c"},
-        ["context must be a list of 2", "'c'", "not a mix"],
+        ["context must be a list of 2", "'c'", "one for each row"],
     ),
     "a list of contexts for a single question": (
         "qa",
         {"context": ["c"]},
-        ["context must be one value", "['c']", "not a mix"],
+        ["context must be one value", "['c']", "one for each row"],
     ),
     "a blank context": ("qa", {"context": ""}, ["context is blank", "''"]),
     "earlier questions without answers": (
@@ -246,7 +246,7 @@ REFUSED: dict[str, Case] = {
     "fewer texts than images": (
         "image-text-vectorisation",
         {"image": [PNG, PNG], "text": ["a"]},
-        ["text has 1 items for 2", "one for each"],
+        ["text has 1 item for 2", "one for each"],
     ),
     "a field that is missing": ("qa", {"context": None}, ["qa needs 'context'", "question"]),
 }

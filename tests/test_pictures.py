@@ -287,8 +287,12 @@ def test_a_string_that_is_neither_a_file_nor_base64_says_so(text: str) -> None:
     with pytest.raises(InputError) as caught:
         open_picture(text, "image")
     said = str(caught.value)
-    assert "neither an existing file nor base64" in said or "no such file" in said or not text
-    assert repr(text) in said
+    assert (
+        "neither an existing file nor base64" in said
+        or "no such file" in said
+        or "is blank" in said
+    )
+    assert repr(text) in said or "is blank" in said
     assert "pass a path, a PIL image, bytes, base64 or a data URL" in said
 
 

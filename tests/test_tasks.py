@@ -111,7 +111,9 @@ def test_saving_neither_renames_nor_moves_the_live_model(tmp_path: Path) -> None
 
 
 def test_saving_needs_a_name(tmp_path: Path) -> None:
-    generate = backprop.TextGeneration(AutoModel.from_pretrained(tiny.folder("gpt2")))
+    model = AutoModel.from_pretrained(tiny.folder("gpt2"))
+    model.name = None
+    generate = backprop.TextGeneration(model)
     with pytest.raises(InputError, match="name"):
         generate.save(path=tmp_path / "nameless")
     assert not (tmp_path / "nameless").exists()

@@ -1,6 +1,6 @@
 """Whether a model meets the requirements of a model; ``check_model`` is the way in."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from backprop.optional import lazy
 
