@@ -185,9 +185,10 @@ def _column(field: Field, value: object, count: int, single: bool) -> list[Any]:
     """Return the field's values, one a row, or say how the shapes differ."""
     if single == _is_list(value):
         wanted = "one value, as the other fields are" if single else f"a list of {count}"
+        tip = "" if single else f"; pass one for each row (the same for all: [value] * {count})"
         raise InputError(
             f"{field.name} must be {wanted}; received {describe(value)} of type "
-            f"{type(value).__name__}; pass one for each row (the same for all: [value] * {count})."
+            f"{type(value).__name__}{tip}."
         )
     values = _as_list(value)
     if len(values) != count:

@@ -72,7 +72,7 @@ REFUSED: dict[str, Case] = {
     "a list of contexts for a single question": (
         "qa",
         {"context": ["c"]},
-        ["context must be one value", "['c']", "one for each row"],
+        ["context must be one value", "['c']", "as the other fields are"],
     ),
     "a blank context": ("qa", {"context": ""}, ["context is blank", "''"]),
     "earlier questions without answers": (
