@@ -642,6 +642,8 @@ def test_control_c_ends_a_process_quietly(tmp_path: Path) -> None:
         command("run", "emotion", "--text-file", pipe),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # A shell's background job ignores Ctrl-C, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Opening a pipe waits for its reader, so the process is at work from here on.
     with pipe.open("wb"):

@@ -152,7 +152,7 @@ def load_folder(folder: Path, device: str | torch.device | None = None) -> BaseM
     """
     if not artefact.was_saved(folder):
         model_class, settings = infer(folder)
-        return _checked(model_class(folder, name=_name_of(folder), device=device, **settings))
+        return _checked(model_class(folder, device=device, **settings))
     found = artefact.read(folder)
     return _checked(build(found.folder, found.meta, device))
 
@@ -180,14 +180,6 @@ def build(
         *place, **parts, **meta.get("settings", {}), **common, device=device
     )
     return model
-
-
-def _name_of(folder: Path) -> str | None:
-    """Return the folder's name where it is one for a model too."""
-    try:
-        return artefact.check_name(folder.name)
-    except InputError:
-        return None
 
 
 COMMON = ("name", "description", "tasks", "details")
