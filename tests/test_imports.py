@@ -17,7 +17,8 @@ from tests.guard import ROOT, run_python
 ORDER = (
     *("errors", "optional", "progress", "similarity", "specs", "pictures", "inputs"),
     *("manifest", "folders", "artefact", "hub", "index", "sources", "catalogue", "remote"),
-    *("engines", "handlers", "models", "losses", "data", "trainer", "report"),
+    *("collate", "engines", "handlers", "models", "losses", "metrics", "data", "trainer"),
+    *("report", "finetuning"),
     *("tasks", "testing", "serve", "demo", "cli", "__main__"),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -13,6 +13,7 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from backprop import inputs
+from backprop.collate import Features, collate
 from backprop.engines.torch import device_of
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.inputs import Row
@@ -50,10 +51,15 @@ class BaseModel(nn.Module):
     HANDLERS: ClassVar[Mapping[str, str]] = {}
     """Task string to the name of the method that returns its handler."""
 
+    LEARNS: ClassVar[tuple[str, ...]] = ()
+    """Task strings that the class's own training hooks can learn."""
+
     name: str | None = None
     description: str | None = None
     details: Mapping[str, Any] | None = None
     tasks: list[str] = []
+    class_weights: torch.Tensor | None = None
+    """What each class counts for in the loss of ``training_step``, shape (classes,)."""
     model: Any
 
     def __new__(cls, *_: Any, **__: Any) -> BaseModel:
@@ -148,6 +154,61 @@ class BaseModel(nn.Module):
             self.forget_handlers()
         super().train(mode)
         return self
+
+    # --- Finetuning ----------------------------------------------------------------------
+
+    def learns(self, task: str) -> bool:
+        """Return whether the model can be finetuned on ``task``: it, or its user, wrote how."""
+        own = type(self).process_batch is not BaseModel.process_batch
+        if not own or type(self).training_step is BaseModel.training_step:
+            return False
+        return task in self.LEARNS if self.LEARNS else task in self.tasks
+
+    def process_batch(self, params: Mapping[str, Any], task: str) -> Features:
+        """Return one row of training data as the model takes it; see ``models.rst`` for keys.
+
+        Args:
+            params: one row, under the keys of the task's finetuning schema.
+            task: task string.
+
+        Returns:
+            Numbers, lists of numbers and tensors by name, not padded; ``collate`` joins rows.
+
+        Raises:
+            UnsupportedTaskError: the model can't be finetuned on ``task``.
+        """
+        raise UnsupportedTaskError(
+            f"{self.name or type(self).__name__} can't be finetuned on {task!r}; a class that can "
+            "has the methods process_batch and training_step."
+        )
+
+    def training_step(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Return what the task's finetuning schema asks for: a loss, logits or vectors.
+
+        Args:
+            batch: what ``collate`` made of rows, on the model's device.
+
+        Raises:
+            UnsupportedTaskError: the model can't be finetuned.
+        """
+        raise UnsupportedTaskError(
+            f"{self.name or type(self).__name__} can't be finetuned; a class that can has the "
+            "methods process_batch and training_step."
+        )
+
+    def pre_finetuning(self, *args: Any, **kwargs: Any) -> None:
+        """Adjust the model before finetuning, to its labels say; by default nothing is done."""
+
+    def collate(self, rows: Sequence[Features]) -> Mapping[str, Any]:
+        """Return the rows that ``process_batch`` made as one batch; override to pad otherwise."""
+        return collate(rows)
+
+    def head(self, task: str) -> nn.Linear | None:
+        """Return the last layer, whose inputs may be cached while all before it stays as it is.
+
+        None, the default, where there is no such layer for ``task``.
+        """
+        return None
 
     def settings(self) -> dict[str, Any]:
         """Return the keyword arguments that make this model again from its saved files; JSON."""
