@@ -119,6 +119,8 @@ class TaskSpec:
         output: key of the answer in the REST protocol.
         default: catalogue name of the model used when none is named.
         training: the ways to finetune it, the default first.
+        learner: catalogue name of the starter that is finetuned where none is named and the
+            default can't learn; empty where it can.
     """
 
     name: str
@@ -130,6 +132,7 @@ class TaskSpec:
     output: str
     default: str
     training: tuple[Training, ...]
+    learner: str = ""
 
     def field(self, name: str) -> Field:
         """Return the field called ``name``."""
@@ -259,6 +262,7 @@ _IMAGE_TEXT_PAIRS = (
     Column("texts2", "text", row="text"),
     Column("similarity_scores", "score"),
 )
+_TEXT_LABELS = (Column("texts", "text", "inputs"), Column("labels", "label", "labels"))
 _IMAGE_LABELS = (Column("images", "image", row="image"), Column("labels", "label"))
 
 
@@ -315,11 +319,8 @@ _ALL = (
         output="probabilities",
         default="all-minilm-l6-v2",
         training=(
-            Training(
-                "single_label",
-                (Column("texts", "text", "inputs"), Column("labels", "label", "labels")),
-                (("max_length", 128),),
-            ),
+            Training("single_label", _TEXT_LABELS, (("max_length", 128),)),
+            Training("multi_label", _TEXT_LABELS, (("max_length", 128),)),
         ),
     ),
     TaskSpec(
@@ -354,6 +355,7 @@ _ALL = (
         output="summary",
         default="all-minilm-l6-v2",
         training=_text_to_text(512, 128),
+        learner="smollm2-135m-instruct",
     ),
     TaskSpec(
         name="text-generation",

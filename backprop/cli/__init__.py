@@ -1,6 +1,6 @@
 """The command ``backprop``: every task, the catalogue, checks and downloads from a terminal.
 
-Whatever goes wrong is one line on standard error. Exit codes: 0 is fine, 2 an error the caller can
+Whatever goes wrong is told on standard error, in one line but for lists of faults. Exit codes: 0 is fine, 2 an error the caller can
 mend, 1 any other (and a check or a demo that failed), 130 Ctrl-C.
 """
 
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from backprop.cli import commands, run
+from backprop.cli import commands, finetune, run
 from backprop.cli.printing import write
 from backprop.cli.quiet import quiet
 from backprop.errors import BackpropError
@@ -28,6 +28,8 @@ FAILED, MENDABLE, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(run.app, name="run")
+app.add_typer(finetune.finetuning, name="finetune")
+app.add_typer(finetune.evaluating, name="evaluate")
 app.add_typer(commands.app)
 
 
@@ -92,7 +94,7 @@ def _report(error: Exception) -> tuple[str, int]:
         text = _first_line(usage())
         return f"{text} See: backprop --help" if text else "", MENDABLE
     if isinstance(error, BackpropError):
-        return _first_line(str(error)), MENDABLE
+        return str(error).strip(), MENDABLE  # faults of data have a line each
     return f"{type(error).__name__}: {_first_line(str(error))} ({DEBUG} shows where)", FAILED
 
 

@@ -28,15 +28,23 @@ class TextClasses:
         tokens: the model's tokenizer.
         labels: in the order of the model's outputs.
         multi_label: whether a text may have several labels (sigmoid) or one (softmax).
+        prompt: put before every text, as some models were trained with.
     """
 
     def __init__(
-        self, engine: Engine, tokens: Tokens, *, labels: Sequence[str], multi_label: bool = False
+        self,
+        engine: Engine,
+        tokens: Tokens,
+        *,
+        labels: Sequence[str],
+        multi_label: bool = False,
+        prompt: str = "",
     ) -> None:
         self.engine = engine
         self.tokens = tokens
         self.labels = list(labels)
         self.multi_label = multi_label
+        self.prompt = prompt
 
     def answer(self, rows: list[Row], options: dict[str, Any]) -> list[dict[str, float]]:
         """Return {label: probability} a row, highest first.
@@ -66,7 +74,7 @@ class TextClasses:
         """Return shape (len(rows), labels)."""
         if not rows:
             return np.zeros((0, len(self.labels)), np.float32)
-        texts = [row["text"] for row in rows]
+        texts = [self.prompt + row["text"] for row in rows]
         pieces = fit(self.tokens, texts, long=options.get("long", "chunk"))
         logits = stacked(pieces.encodings, pieces.lengths, self._run)
         several = options.get("multi_label", self.multi_label)

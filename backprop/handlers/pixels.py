@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from backprop.engines import Array
@@ -69,6 +70,11 @@ class Pixels:
 
     def array(self, image: Image.Image) -> Array:
         """Return one RGB image, shape (3, height, width), float32."""
+        values: Array = self.fitted(image) * self.scale - self.shift
+        return values
+
+    def fitted(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Return one RGB image resized and cropped, not scaled yet, shape (3, height, width)."""
         if self.shortest_edge is not None:
             image = _without_far_ends(image)
             image = image.resize(_keep_proportions(image.size, self.shortest_edge), self.resample)
@@ -76,10 +82,17 @@ class Pixels:
             image = image.resize(self.resize[::-1], self.resample)
         if self.crop is not None:
             image = _centre(image, *self.crop)
-        scale = np.asarray(self.factor / np.asarray(self.std), np.float32)
-        shift = np.asarray(np.asarray(self.mean) / np.asarray(self.std), np.float32)
-        values: Array = np.asarray(image, np.float32) * scale - shift
-        return np.ascontiguousarray(values.transpose(2, 0, 1))
+        return np.ascontiguousarray(np.asarray(image, np.uint8).transpose(2, 0, 1))
+
+    @property
+    def scale(self) -> Array:
+        """What 8-bit values are multiplied by, shape (3, 1, 1), float32."""
+        return np.asarray(self.factor / np.asarray(self.std), np.float32)[:, None, None]
+
+    @property
+    def shift(self) -> Array:
+        """What is subtracted after that, shape (3, 1, 1), float32."""
+        return np.asarray(np.asarray(self.mean) / np.asarray(self.std), np.float32)[:, None, None]
 
 
 Sizes = tuple[tuple[int, int] | None, int | None, tuple[int, int] | None]

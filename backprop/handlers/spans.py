@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,15 @@ from backprop.handlers.probabilities import sigmoid
 from backprop.handlers.tokens import Tokens
 from backprop.inputs import Row
 
-__all__ = ["Span", "SpanAnswers", "answer_of", "whole_words", "with_history"]
+__all__ = [
+    "Span",
+    "SpanAnswers",
+    "answer_of",
+    "located",
+    "null_place",
+    "whole_words",
+    "with_history",
+]
 
 MAX_ANSWER_TOKENS = 30
 
@@ -62,6 +71,29 @@ def whole_words(context: str, start: int, end: int, score: float) -> Span:
     return Span(context[start:end], score, start, end)
 
 
+def located(context: str, answer: str) -> tuple[int, int] | None:
+    """Return the first character of ``answer`` in ``context``, and one past its last.
+
+    Whole words come before parts of words, and the same case before another; white space may
+    differ. None where it is not there, or is empty.
+    """
+    words = answer.split()
+    if not words:
+        return None
+    pattern = r"\s+".join(map(re.escape, words))
+    for form in (rf"(?<!\w){pattern}(?!\w)", pattern):
+        for flags in (0, re.IGNORECASE):
+            found = re.search(form, context, flags)
+            if found:
+                return found.span()
+    return None
+
+
+def null_place(ids: Sequence[int], token: int | None) -> int:
+    """Return the place of the token whose scores stand for no answer: the first, or ``token``."""
+    return ids.index(token) if token is not None and token in ids else 0
+
+
 def with_history(row: Row) -> str:
     """Return the question with the earlier questions and answers before it."""
     turns = zip(row.get("prev_q", ()), row.get("prev_a", ()), strict=True)
@@ -75,17 +107,27 @@ class SpanAnswers:
         engine: has the function ``spans``; column 0 is start, 1 is end.
         tokens: the model's tokenizer.
         no_answer_bias: added to the null score when ``allow_no_answer``.
+        stride: tokens that neighbouring windows share.
+        null_token: id of the token whose scores stand for no answer, which some models have last;
+            the first token by default.
 
     Source: spans and null score, Devlin et al. 2018, arXiv:1810.04805, section 4.3.
     """
 
     def __init__(
-        self, engine: Engine, tokens: Tokens, *, no_answer_bias: float = 0.0, stride: int = 128
+        self,
+        engine: Engine,
+        tokens: Tokens,
+        *,
+        no_answer_bias: float = 0.0,
+        stride: int = 128,
+        null_token: int | None = None,
     ) -> None:
         self.engine = engine
         self.tokens = tokens
         self.no_answer_bias = no_answer_bias
         self.stride = stride
+        self.null_token = null_token
 
     def answer(self, rows: list[Row], options: dict[str, Any]) -> list[Any]:
         """Return one answer a row, always characters of its context.
@@ -108,7 +150,7 @@ class SpanAnswers:
         logits = in_batches(windows.encodings, windows.lengths, self._run)
         found: list[list[_Candidate]] = [[] for _ in rows]
         for owner, encoding, scores in zip(windows.owners, windows.encodings, logits, strict=True):
-            found[owner].append(_best(scores, encoding))
+            found[owner].append(_best(scores, encoding, self.null_token))
         return [
             answer_of(self._choose(row["context"], candidates, options), options)
             for row, candidates in zip(rows, found, strict=True)
@@ -142,7 +184,7 @@ class _Candidate:
     end: int
 
 
-def _best(logits: Array, encoding: Encoding) -> _Candidate:
+def _best(logits: Array, encoding: Encoding, null_token: int | None) -> _Candidate:
     inside = np.array([sequence == 1 for sequence in encoding.sequence_ids])
     starts = np.where(inside, logits[:, 0], -np.inf)
     ends = np.where(inside, logits[:, 1], -np.inf)
@@ -150,7 +192,8 @@ def _best(logits: Array, encoding: Encoding) -> _Candidate:
     scores = np.where(_in_reach(len(starts)), scores, -np.inf)
     first, last = np.unravel_index(int(np.argmax(scores)), scores.shape)
     start, end = encoding.offsets[first][0], encoding.offsets[last][1]
-    return _Candidate(float(scores[first, last]), float(logits[0].sum()), start, end)
+    null = float(logits[null_place(encoding.ids, null_token)].sum())
+    return _Candidate(float(scores[first, last]), null, start, end)
 
 
 def _in_reach(length: int) -> NDArray[np.bool_]:

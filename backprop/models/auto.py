@@ -179,6 +179,7 @@ def build(
     model: BaseModel = model_class(
         *place, **parts, **meta.get("settings", {}), **common, device=device
     )
+    model.card = str(meta.get("card", ""))
     return model
 
 

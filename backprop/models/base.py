@@ -58,6 +58,8 @@ class BaseModel(nn.Module):
     description: str | None = None
     details: Mapping[str, Any] | None = None
     tasks: list[str] = []
+    card: str = ""
+    """What its model card says of how it was finetuned; Markdown."""
     class_weights: torch.Tensor | None = None
     """What each class counts for in the loss of ``training_step``, shape (classes,)."""
     model: Any
@@ -196,12 +198,20 @@ class BaseModel(nn.Module):
             "methods process_batch and training_step."
         )
 
+    def cut(self, params: Mapping[str, Any], task: str) -> int:
+        """Return how many tokens of a row's text ``process_batch`` cuts off; 0 by default."""
+        return 0
+
     def pre_finetuning(self, *args: Any, **kwargs: Any) -> None:
         """Adjust the model before finetuning, to its labels say; by default nothing is done."""
 
     def collate(self, rows: Sequence[Features]) -> Mapping[str, Any]:
         """Return the rows that ``process_batch`` made as one batch; override to pad otherwise."""
         return collate(rows)
+
+    def classifies(self, task: str) -> bool:
+        """Return whether it learns ``task`` as classes, told to ``pre_finetuning``, with a head."""
+        return False
 
     def head(self, task: str) -> nn.Linear | None:
         """Return the last layer, whose inputs may be cached while all before it stays as it is.

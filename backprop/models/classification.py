@@ -6,15 +6,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
+from backprop.collate import Features
 from backprop.engines.torch import TorchEngine
 from backprop.errors import InputError
 from backprop.handlers.classifier import EmotionClasses, TextClasses
 from backprop.handlers.nli import Entailment
 from backprop.handlers.tokens import Tokens
-from backprop.models.hf import HFModel, length_limit, tokens_of
+from backprop.models.hf import (
+    TEXT_INPUTS,
+    HFModel,
+    WithHead,
+    kept_tokens,
+    length_limit,
+    warn_if_untrained,
+)
+from backprop.models.training_rows import (
+    Classes,
+    class_loss,
+    class_row,
+    class_text,
+    padded,
+    tokens_over,
+)
 
 __all__ = ["HFNLIModel", "HFSeqTCModel", "class_labels"]
 
@@ -22,15 +38,16 @@ __all__ = ["HFNLIModel", "HFSeqTCModel", "class_labels"]
 class _Classifier(HFModel):
     """What both share: a sequence classification head, run by the function ``logits``."""
 
-    model_class = AutoModelForSequenceClassification
+    model_class = WithHead(AutoModelForSequenceClassification)
 
     def engine(self) -> TorchEngine:
         """Return the engine with the function ``logits``."""
+        warn_if_untrained(self)
         return TorchEngine(self, {"logits": self._logits})
 
     def tokens(self) -> Tokens:
         """Return the torch-free tokenizer."""
-        return tokens_of(self, length_limit(self.model.config, self.tokenizer))
+        return kept_tokens(self, length_limit(self.model.config, self.tokenizer))
 
     def _logits(self, **tensors: Tensor) -> Tensor:
         logits: Tensor = self.model(**tensors).logits
@@ -50,22 +67,137 @@ class HFSeqTCModel(_Classifier):
         "text-classification": "text_classes",
         "emotion": "emotions",
     }
+    LEARNS = ("text-classification", "emotion")
     tasks = ["text-classification"]
 
     def text_classes(self) -> TextClasses:
         """Return the handler of ``text-classification``."""
-        return TextClasses(self.engine(), self.tokens(), **self._classes())
+        return TextClasses(self.engine(), self.tokens(), **vars(self.classes()))
 
     def emotions(self) -> EmotionClasses:
         """Return the handler of ``emotion``."""
-        return EmotionClasses(self.engine(), self.tokens(), **self._classes())
+        return EmotionClasses(self.engine(), self.tokens(), **vars(self.classes()))
 
-    def _classes(self) -> dict[str, Any]:
+    def classes(self) -> Classes:
+        """Return what the model tells apart."""
         config = self.model.config
         labels = class_labels(config)
         # A single output has nothing to compete with: softmax would always say 1.
         several = config.problem_type == "multi_label_classification" or len(labels) == 1
-        return {"labels": labels, "multi_label": several}
+        return Classes(tuple(labels), several)
+
+    # --- Finetuning ----------------------------------------------------------------------
+
+    def classifies(self, task: str) -> bool:
+        """Return whether ``task`` is learnt as classes, so that ``pre_finetuning`` needs labels."""
+        return task in self.LEARNS
+
+    def pre_finetuning(
+        self,
+        labels: Mapping[int, str],
+        multi_label: bool = False,
+        *,
+        task: str = "text-classification",
+    ) -> None:
+        """Give the model a head for ``labels``; one that has these very labels already stays.
+
+        Args:
+            labels: number of the output, from 0 on, to its name.
+            multi_label: whether a text may have several labels, or none.
+            task: what it is to do with them: ``text-classification`` or ``emotion``.
+
+        Raises:
+            InputError: ``labels`` are no such numbers and names.
+        """
+        classes = Classes.read(labels, multi_label)
+        if list(classes.labels) != class_labels(self.model.config):
+            self._replace_head(len(classes.labels))
+        config = self.model.config
+        config.id2label = dict(enumerate(classes.labels))
+        config.label2id = {label: i for i, label in config.id2label.items()}
+        config.problem_type = PROBLEMS[multi_label]
+        self._need_padding()
+        self.model.untrained = []
+        self.tasks = list(dict.fromkeys([*self.tasks, task]))
+        self.forget_handlers()
+
+    def process_batch(self, params: Mapping[str, Any], task: str) -> Features:
+        """Return a row's text as tokens, cut at its limit, and its class under ``labels``.
+
+        Raises:
+            UnsupportedTaskError: ``task`` is not one of ``LEARNS``.
+            InputError: a value is missing or wrong, or the label is not one of the model's.
+        """
+        if task not in self.LEARNS:
+            return super().process_batch(params, task)
+        return class_row(self.tokens(), params, task, self.classes())
+
+    def collate(self, rows: Sequence[Features]) -> Mapping[str, Any]:
+        """Return the rows as one batch, padded as the tokenizer pads."""
+        return padded(self.tokens(), rows)
+
+    def training_step(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the mean loss of a row; see ``class_loss``."""
+        logits = self._logits(**{name: batch[name] for name in TEXT_INPUTS if name in batch})
+        return class_loss(logits, batch["labels"], self.class_weights)
+
+    def cut(self, params: Mapping[str, Any], task: str) -> int:
+        """Return how many tokens ``process_batch`` cuts off a row's text."""
+        return tokens_over(self.tokens(), *class_text(self.tokens(), params, task))
+
+    def head(self, task: str) -> nn.Linear | None:
+        """Return the last layer; None where it reads each token by itself, as decoders' do."""
+        name = self._head_name()
+        found = self.model.get_submodule(name) if task in self.LEARNS else None
+        return found if isinstance(found, nn.Linear) and name != TOKEN_HEAD else None
+
+    def _replace_head(self, outputs: int) -> None:
+        name = self._head_name()
+        old = self.model.get_submodule(name)
+        new = nn.Linear(old.in_features, outputs, bias=old.bias is not None)
+        new.to(old.weight.device, old.weight.dtype)
+        self.model._init_weights(new)  # as the family starts its heads
+        self.model.set_submodule(name, new)
+        self.model.num_labels = outputs
+
+    def _head_name(self) -> str:
+        """Return the name of the last linear layer outside the body, which makes the logits.
+
+        Raises:
+            InputError: there is none.
+        """
+        body = f"{self.model.base_model_prefix}."
+        outputs = self.model.config.num_labels
+        names: list[str] = [
+            name
+            for name, part in self.model.named_modules()
+            if isinstance(part, nn.Linear) and part.out_features == outputs
+        ]
+        names = [name for name in names if not name.startswith(body)]
+        if not names:
+            raise InputError(
+                f"{type(self.model).__name__} has no linear layer with {outputs} outputs as its "
+                "head, so it can't be given other labels; use another model."
+            )
+        return names[-1]
+
+    def _need_padding(self) -> None:
+        """Let a decoder that knows no padding, such as GPT-2, pad with its end of text.
+
+        transformers looks for the last token before the padding, which the decoder's head reads.
+        """
+        config = self.model.config
+        if config.pad_token_id is None:
+            if self.tokenizer.pad_token_id is None:
+                self.tokenizer.pad_token = self.tokenizer.eos_token
+            config.pad_token_id = self.tokenizer.pad_token_id
+
+
+TOKEN_HEAD = "score"
+"""What transformers calls the head of a decoder, which is applied before a token is chosen."""
+
+PROBLEMS = ("single_label_classification", "multi_label_classification")
+"""A configuration's ``problem_type`` for one label a text, and for several."""
 
 
 class HFNLIModel(_Classifier):

@@ -54,6 +54,7 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM_CHANNELS, FEATURES = 32, 1280
+SMALLEST_IMAGE = 32  # pixels a side: the maps before the head are 32 times smaller
 MODEL_TYPE = "efficientnet-lite"
 DROP_PATH = 0.2  # share of residual branches dropped in the last block while training
 
@@ -195,8 +196,15 @@ class EfficientNetLite(nn.Module):
         Args:
             pixel_values: shape (batch, 3, height, width), normalised; any size of 32 px or more.
         """
+        # On CPUs depthwise convolutions are two to three times faster with the channels last.
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         maps: Tensor = self.head(self.blocks(self.stem(pixel_values)))
         return maps.mean(dim=(2, 3))
+
+    def replace_classifier(self, num_classes: int) -> None:
+        """Put a new, untrained linear layer of so many outputs in place of the last."""
+        self.classifier = nn.Linear(FEATURES, num_classes).to(self.classifier.weight)
+        self.num_classes = num_classes
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Return logits, shape (batch, num_classes)."""

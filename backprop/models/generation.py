@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from tokenizers import pre_tokenizers
+from torch import Tensor
+from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -15,12 +19,32 @@ from transformers import (
     GenerationConfig,
 )
 
+from backprop.collate import IGNORED, Features, collate
 from backprop.errors import ArtefactError
-from backprop.handlers.answers import GroundedAnswers, QAPrompt, WrittenAnswers
+from backprop.handlers.answers import (
+    NO_ANSWER,
+    REPLY,
+    GroundedAnswers,
+    QAPrompt,
+    WrittenAnswers,
+    _conversation,
+)
 from backprop.handlers.generate import TextGenerations
+from backprop.handlers.prompts import fill
+from backprop.handlers.spans import located
 from backprop.handlers.summaries import Summaries, WrittenEmotions
+from backprop.handlers.writer import Writer
+from backprop.inputs import Row
 from backprop.models.base import without_progress_bars
-from backprop.models.hf import HFTextGenerationModel, chat_template
+from backprop.models.hf import HFTextGenerationModel, chat_template, output_limit
+from backprop.models.training_prompts import (
+    Lesson,
+    continued_row,
+    qa_row,
+    recent,
+    translated_row,
+)
+from backprop.models.training_rows import limit_of, text_of
 
 __all__ = ["HFCausalLMTGModel", "HFSeq2SeqTGModel", "T5", "T5QASummaryEmotion", "convert_gguf"]
 
@@ -28,7 +52,71 @@ QA_PROMPT = "q: {question} c: {context}"
 QA_TURN = "q: {question} a: {answer} "
 
 
-class HFSeq2SeqTGModel(HFTextGenerationModel):
+class _Writing(HFTextGenerationModel):
+    """What both kinds share: they learn every task they do, asked as when they are used."""
+
+    LEARNS = ("text-generation", "summarisation", "emotion", "qa")
+
+    def learns(self, task: str) -> bool:
+        """Return whether the model can be finetuned on ``task``: it has a prompt for it."""
+        return task in self.tasks and super().learns(task)
+
+    def process_batch(self, params: Mapping[str, Any], task: str) -> Features:
+        """Return a row's prompt and what is to be written, as tokens.
+
+        Text over ``max_input_length`` is cut, a context to the part around its answer; of the
+        history the oldest turns go first. An output over ``max_output_length`` is cut and ended.
+
+        Raises:
+            UnsupportedTaskError: the model has no prompt for ``task``.
+            InputError: a value is missing or wrong, or a limit leaves no room.
+        """
+        if not self.learns(task):
+            return super().process_batch(params, task)
+        writer = self._writer(task)
+        inputs = limit_of(params, "max_input_length", writer.tokens.max_length)
+        outputs = limit_of(params, "max_output_length", output_limit(self.model.config))
+        own = self.tokenizer.eos_token_id
+        ends = writer.generator.ends
+        end = [own] if own in ends else sorted(ends)[:1]
+        return self.as_row(writer, self._lesson(params, task), inputs, outputs, end)
+
+    def cut(self, params: Mapping[str, Any], task: str) -> int:
+        """Return about how many tokens of a row's texts ``process_batch`` cuts off."""
+        return self._lesson(params, task).over(self._writer(task).tokens, params)
+
+    def _writer(self, task: str) -> Writer:
+        """Return what answers ``task`` writes with, kept as long as its handler."""
+        handler: Any = self.handler(task)
+        writer: Writer = handler.writer
+        return writer
+
+    def _lesson(self, params: Mapping[str, Any], task: str) -> Lesson:
+        if task == "qa":
+            return self._question(params)
+        handler: Any = self.handler(task)
+
+        def ask(text: str) -> list[int]:
+            if isinstance(handler, TextGenerations):
+                return handler.writer.prompt(fill(handler.prompt, text=text))
+            asked: list[int] = handler.ask(text)
+            return asked
+
+        return Lesson(ask, text_of(params, "input"), text_of(params, "output"))
+
+    def _recent(self, params: Mapping[str, Any]) -> tuple[Row, int]:
+        """Return a row of ``qa`` whose history leaves half of the room to the context."""
+        tokens = self._writer("qa").tokens
+        limit = limit_of(params, "max_input_length", tokens.max_length)
+        return recent(tokens, qa_row(params), limit // 2)
+
+    as_row: ClassVar[Callable[..., Features]]
+
+    @abstractmethod
+    def _question(self, params: Mapping[str, Any]) -> Lesson: ...
+
+
+class HFSeq2SeqTGModel(_Writing):
     """An encoder-decoder. Does the tasks that ``prompts`` has an entry for.
 
     Args:
@@ -46,6 +134,7 @@ class HFSeq2SeqTGModel(HFTextGenerationModel):
         "qa": "answers",
     }
     model_class = AutoModelForSeq2SeqLM
+    as_row = staticmethod(translated_row)
     prompts: Mapping[str, str] = {"text-generation": "{text}"}
 
     def __init__(
@@ -81,6 +170,34 @@ class HFSeq2SeqTGModel(HFTextGenerationModel):
         prompt = QAPrompt(self.prompts["qa"], self.prompts.get("qa-turn", QA_TURN))
         return WrittenAnswers(self.writer(), prompt=prompt)
 
+    # --- Finetuning ----------------------------------------------------------------------
+
+    def collate(self, rows: Sequence[Features]) -> Mapping[str, Any]:
+        """Return the rows as one batch, padded on the right; ``labels`` with -100."""
+        return collate(rows, {"input_ids": self.tokenizer.pad_token_id or 0})
+
+    def training_step(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the mean cross-entropy of a token that is to be written."""
+        loss: Tensor = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            labels=batch["labels"],
+            use_cache=False,
+        ).loss
+        return loss
+
+    def _question(self, params: Mapping[str, Any]) -> Lesson:
+        row, beside = self._recent(params)
+        handler: Any = self.handler("qa")
+        answer = text_of(params, "output")
+        return Lesson(
+            lambda context: handler.writer.prompt(handler.prompt.fill(row, context)),
+            row["context"],
+            answer,
+            located(row["context"], answer) or (0, 0),
+            beside,
+        )
+
 
 class T5(HFSeq2SeqTGModel):
     """T5, prompted with the bare text.
@@ -100,7 +217,7 @@ class T5QASummaryEmotion(HFSeq2SeqTGModel):
     }
 
 
-class HFCausalLMTGModel(HFTextGenerationModel):
+class HFCausalLMTGModel(_Writing):
     """A decoder. With a chat template it follows instructions: Q&A and summaries too."""
 
     HANDLERS: ClassVar[Mapping[str, str]] = {
@@ -109,6 +226,7 @@ class HFCausalLMTGModel(HFTextGenerationModel):
         "summarisation": "summaries",
     }
     model_class = AutoModelForCausalLM
+    as_row = staticmethod(continued_row)
 
     def __init__(
         self,
@@ -128,6 +246,51 @@ class HFCausalLMTGModel(HFTextGenerationModel):
     def summaries(self) -> Summaries:
         """Return the handler of ``summarisation``."""
         return Summaries(self.writer(), prompt=SUMMARY_INSTRUCTION, sentences=1)
+
+    # --- Finetuning ----------------------------------------------------------------------
+
+    def collate(self, rows: Sequence[Features]) -> Mapping[str, Any]:
+        """Return the rows as one batch, padded on the right; ``labels`` with -100.
+
+        On the right whatever the tokenizer says: positions are counted from the left.
+        """
+        return collate(rows)
+
+    def training_step(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the mean cross-entropy of a token that is to be written; prompts have none."""
+        labels = batch["labels"]
+        wanted = (labels != IGNORED).any(0).nonzero()
+        first = max(int(wanted[0]), 1) if len(wanted) else labels.shape[1]
+        # Logits are as wide as the vocabulary, so those of the prompts are not made at all.
+        kept = labels.shape[1] - first + 1
+        logits = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            use_cache=False,
+            logits_to_keep=kept,
+        ).logits[:, -kept:-1]
+        return functional.cross_entropy(
+            logits.flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORED
+        )
+
+    def _lesson(self, params: Mapping[str, Any], task: str) -> Lesson:
+        lesson = super()._lesson(params, task)
+        if task != "text-generation" or self._writer(task).chat is not None:
+            return lesson
+        # A text is continued from its end; an instruction mostly stands at the beginning.
+        return replace(lesson, keep=(len(lesson.text) - 1, len(lesson.text)))
+
+    def _question(self, params: Mapping[str, Any]) -> Lesson:
+        """Return the lesson of a question; one without an answer may be refused."""
+        row, beside = self._recent(params)
+        writer, answer = self._writer("qa"), text_of(params, "output").strip()
+        return Lesson(
+            lambda context: writer.ask(_conversation(row, context, not answer), REPLY),
+            row["context"],
+            f" {answer or NO_ANSWER}",
+            located(row["context"], answer) or (0, 0),
+            beside,
+        )
 
 
 SUMMARY_INSTRUCTION = "{text}\n\nSummarize the text above in one short sentence."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from backprop.engines import Decoding
 from backprop.engines.torch_generator import TorchGenerator
@@ -19,10 +22,20 @@ from backprop.handlers.generate import TextGenerations
 from backprop.handlers.prompts import ChatTemplate
 from backprop.handlers.tokens import Tokens
 from backprop.handlers.writer import DEFAULT_NEW_TOKENS, Writer
-from backprop.models.base import PathModel
+from backprop.models.base import BaseModel, PathModel
 from backprop.models.places import find_folder, read_json
 
-__all__ = ["HFModel", "HFTextGenerationModel", "length_limit", "tokens_of"]
+__all__ = [
+    "HFModel",
+    "HFTextGenerationModel",
+    "WithHead",
+    "kept_tokens",
+    "length_limit",
+    "tokens_of",
+    "warn_if_untrained",
+]
+
+logger = logging.getLogger(__name__)
 
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit say 1e30; anything above this is no limit."""
@@ -106,6 +119,57 @@ class _Loader:
         )
 
 
+class WithHead:
+    """A transformers class that puts a head on a model, a new one where the folder has none.
+
+    transformers prints a table of new weights; here they are kept in ``untrained`` of the model,
+    since to a model that is about to be finetuned they are nothing special.
+
+    Args:
+        loaded: the class.
+        settings: of the configuration, whatever the folder's own says.
+    """
+
+    def __init__(self, loaded: Any, **settings: Any) -> None:
+        self.loaded = loaded
+        self.settings = settings
+
+    def from_pretrained(self, path: str, **options: Any) -> Any:
+        """Return the model in the folder ``path``."""
+        with _without_reports():
+            model, found = self.loaded.from_pretrained(
+                path, output_loading_info=True, **self.settings, **options
+            )
+        model.untrained = sorted(found["missing_keys"])
+        return model
+
+
+def warn_if_untrained(model: Any) -> None:
+    """Warn that answers are random where ``WithHead`` made new weights that were never trained.
+
+    Args:
+        model: has ``model``, a transformers model.
+    """
+    if getattr(model.model, "untrained", None):
+        logger.warning(
+            "%s has no trained head for this task, so its answers are random; new weights: %s. "
+            "Finetune it first.",
+            model.name or type(model).__name__,
+            ", ".join(model.model.untrained),
+        )
+
+
+@contextmanager
+def _without_reports() -> Iterator[None]:
+    """Keep transformers' warnings off the terminal."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
 def _architecture(folder: Path) -> Any:
     """Return the transformers class that the model's configuration names."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -171,6 +235,25 @@ def tokens_of(model: Any, max_length: int) -> Tokens:
         inputs=[name for name in tokenizer.model_input_names if name in TEXT_INPUTS],
         pad_left=tokenizer.padding_side == "left",
     )
+
+
+def kept_tokens(model: BaseModel, max_length: int) -> Tokens:
+    """Return ``tokens_of``, made once, since rows of training data come one by one.
+
+    It is kept with the handlers, and like them made anew when the model changes and not pickled.
+
+    Args:
+        model: see ``tokens_of``.
+        max_length: see ``tokens_of``.
+    """
+    kept = model.__dict__.setdefault("_handlers", {})
+    if KEPT not in kept:
+        kept[KEPT] = tokens_of(model, max_length)
+    tokens: Tokens = kept[KEPT]
+    return tokens
+
+
+KEPT = "tokens of training rows"
 
 
 def read_tokenizer(folder: Path) -> str | None:

@@ -2,62 +2,132 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import EfficientNetForImageClassification
 
 from backprop.engines import Array
 from backprop.engines.torch import TorchEngine
+from backprop.errors import InputError
 from backprop.handlers.hypernyms import HypernymLabels, class_names
 from backprop.handlers.images import ImageClasses, ImageVectors
-from backprop.handlers.pixels import Pixels
 from backprop.models import efficientnet_lite
 from backprop.models.base import PathModel
 from backprop.models.classification import class_labels, distinct
 from backprop.models.hf import HFModel, read_preprocessor, write_preprocessor
+from backprop.models.image_training import (
+    ImageTraining,
+    find_head,
+    load_head,
+    problem_type,
+    replace_head,
+    save_head,
+    tell_config,
+)
 from backprop.models.places import find_folder, read_json
 from backprop.optional import load
+from backprop.pictures import describe
 
 __all__ = ["EfficientNet", "HFImageModel"]
 
+SEVERAL = problem_type(multi_label=True)
 
-class HFImageModel(HFModel):
-    """Any image model of the hub: vectors, and classes where it has a head for them."""
+
+class HFImageModel(ImageTraining, HFModel):
+    """Any image model of the hub: vectors, and classes where it has a head for them.
+
+    One without a head gets a linear one over its vectors when it is finetuned on classes.
+
+    Args:
+        model_path: see ``HFModel``.
+        args: see ``HFModel``.
+        tasks: all it can do by default.
+        labels: classes of the head that stands beside the model in its folder, if there is one.
+        multi_label: whether a picture may have several of those.
+        options: the other arguments of ``HFModel``.
+    """
 
     HANDLERS: ClassVar[Mapping[str, str]] = {
         "image-classification": "image_classes",
         "image-vectorisation": "image_vectors",
     }
 
+    own_head: nn.Linear | None
+
     def __init__(
-        self, model_path: str | Path, *args: Any, tasks: list[str] | None = None, **options: Any
+        self,
+        model_path: str | Path,
+        *args: Any,
+        tasks: list[str] | None = None,
+        labels: Sequence[str] = (),
+        multi_label: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(model_path, *args, **options)
-        has_head = type(self.model).__name__.endswith("ForImageClassification")
-        self.tasks = tasks or (list(self.HANDLERS) if has_head else ["image-vectorisation"])
+        self.has_head = type(self.model).__name__.endswith("ForImageClassification")
+        config = self.model.config
+        self.labels = class_labels(config) if self.has_head else list(labels)
+        self.multi_label = config.problem_type == SEVERAL if self.has_head else multi_label
+        beside = bool(labels) and not self.has_head
+        self.own_head = load_head(find_folder(model_path)).to(self.device) if beside else None
+        self.tasks = tasks or (list(self.HANDLERS) if self.labels else ["image-vectorisation"])
+
+    def settings(self) -> dict[str, Any]:
+        """Return the classes of a head beside the model."""
+        if self.own_head is None:
+            return {}
+        return {"labels": self.labels, "multi_label": self.multi_label}
+
+    def save_files(self, folder: Path) -> None:
+        """Write the model in hub format, and beside it a head that is no part of it."""
+        super().save_files(folder)
+        save_head(self.own_head, folder)
+
+    def head(self, task: str) -> nn.Linear | None:
+        """Return the last layer of ``image-classification``."""
+        if task != "image-classification":
+            return None
+        if not self.has_head:
+            return self.own_head
+        found = find_head(self.model)
+        return found[2] if found is not None else None
 
     def image_classes(self) -> ImageClasses:
         """Return the handler of ``image-classification``."""
         return ImageClasses(
             TorchEngine(self, {"logits": self._logits}),
-            Pixels.from_config(self.preprocessor),
-            labels=class_labels(self.model.config),
-            multi_label=self.model.config.problem_type == "multi_label_classification",
+            self.pixels(),
+            labels=self.labels,
+            multi_label=self.multi_label,
         )
 
     def image_vectors(self) -> ImageVectors:
         """Return the handler of ``image-vectorisation``: the features before the head."""
         return ImageVectors(
             TorchEngine(self, {"image_vectors": self._vectors}),
-            Pixels.from_config(self.preprocessor),
+            self.pixels(),
             dimensions=_width(self.model.config),
         )
 
+    def _new_head(self, labels: Sequence[str]) -> None:
+        if self.has_head:
+            replace_head(self.model, len(labels))
+        else:
+            self.own_head = nn.Linear(_width(self.model.config), len(labels)).to(self.device)
+
+    def _tell_config(self) -> None:
+        if self.has_head:
+            tell_config(self.model.config, self.labels, multi_label=self.multi_label)
+
     def _logits(self, pixel_values: Tensor) -> Tensor:
+        if self.own_head is not None:
+            found: Tensor = self.own_head(self._vectors(pixel_values))
+            return found
         logits: Tensor = self.model(pixel_values).logits
         return logits
 
@@ -80,7 +150,7 @@ def _width(config: Any) -> int:
     return int(width or (sizes[-1] if sizes else config.hidden_size))
 
 
-class EfficientNet(PathModel):
+class EfficientNet(ImageTraining, PathModel):
     """EfficientNet: ImageNet classes, image vectors and, by the classes, labels of your own.
 
     Args:
@@ -118,6 +188,7 @@ class EfficientNet(PathModel):
         self.preprocessor = read_preprocessor(folder)
         names = self.config["id2label"]
         self.labels = distinct([names[str(index)] for index in range(len(names))])
+        self.multi_label = self.config.get("problem_type") == SEVERAL
         self.label_encoder = label_encoder
 
     def settings(self) -> dict[str, Any]:
@@ -126,7 +197,7 @@ class EfficientNet(PathModel):
 
     def save_files(self, folder: Path) -> None:
         """Write weights, configuration and image rules in hub format."""
-        if isinstance(self.model, efficientnet_lite.EfficientNetLite):
+        if self.lite:
             efficientnet_lite.save(self.model, self.config, folder)
         else:
             self.model.save_pretrained(folder)
@@ -136,19 +207,98 @@ class EfficientNet(PathModel):
         """Return the handler of ``image-classification``."""
         return ImageClasses(
             TorchEngine(self, {"logits": self._logits}),
-            Pixels.from_config(self.preprocessor),
+            self.pixels(),
             labels=self.labels,
+            multi_label=self.multi_label,
             scorer=HypernymLabels(_Encoder(self.label_encoder)) if self._is_imagenet() else None,
         )
 
     def image_vectors(self) -> ImageVectors:
         """Return the handler of ``image-vectorisation``: the features before the head."""
-        lite = isinstance(self.model, efficientnet_lite.EfficientNetLite)
         return ImageVectors(
             TorchEngine(self, {"image_vectors": self._vectors}),
-            Pixels.from_config(self.preprocessor),
-            dimensions=efficientnet_lite.FEATURES if lite else int(self.config["hidden_dim"]),
+            self.pixels(),
+            dimensions=efficientnet_lite.FEATURES if self.lite else int(self.config["hidden_dim"]),
         )
+
+    def pre_finetuning(
+        self,
+        labels: Mapping[int, str] | None = None,
+        num_classes: int | None = None,
+        multi_label: bool = False,
+        image_size: int | None = None,
+    ) -> None:
+        """Give the model classes of its own; with the same labels again, its head stays.
+
+        Args:
+            labels: see ``ImageTraining``.
+            num_classes: see ``ImageTraining``.
+            multi_label: see ``ImageTraining``.
+            image_size: pixels a side at which pictures are seen from now on, whole; as before by
+                default. ``size_for`` has advice.
+
+        Raises:
+            InputError: labels as ``ImageTraining`` refuses them, or a size out of bounds.
+        """
+        smallest = efficientnet_lite.SMALLEST_IMAGE
+        if image_size is not None and not smallest <= image_size <= LARGEST_IMAGE:
+            raise InputError(
+                f"image_size must be between {smallest} and {LARGEST_IMAGE} pixels; received "
+                f"{describe(image_size)}."
+            )
+        super().pre_finetuning(labels, num_classes, multi_label)
+        if image_size is not None:
+            self._see_at(image_size)
+
+    def size_for(self, sides: Sequence[int]) -> int | None:
+        """Return the ``image_size`` for pictures like these, None where the model's own is best.
+
+        Tiny pictures, enlarged to what the model was trained on, are blurred beyond anything it
+        has seen; at five sevenths of that size it does better, in half the time.
+
+        Args:
+            sides: shorter side of each picture, in pixels.
+        """
+        if not sides or statistics.median(sides) > TINY_SIDE:
+            return None
+        trained = int(self.config["image_size"])
+        return max(efficientnet_lite.SMALLEST_IMAGE, round(trained * 5 / 7 / 32) * 32)
+
+    def head(self, task: str) -> nn.Linear | None:
+        """Return the last layer of ``image-classification``."""
+        last: nn.Linear = self.model.classifier
+        return last if task == "image-classification" else None
+
+    @property
+    def lite(self) -> bool:
+        """Whether it runs on our own module, rather than on transformers'."""
+        return isinstance(self.model, efficientnet_lite.EfficientNetLite)
+
+    def _see_at(self, size: int) -> None:
+        """Let pictures fill a square of ``size`` pixels a side, with nothing cropped."""
+        square = {"height": size, "width": size}
+        keeps_proportions = "shortest_edge" in self.preprocessor["size"]
+        self.preprocessor = {
+            **self.preprocessor,
+            "size": {"shortest_edge": size} if keeps_proportions else square,
+            "crop_size": square,
+        }
+        self.forget_handlers()
+
+    def _new_head(self, labels: Sequence[str]) -> None:
+        if isinstance(self.model, efficientnet_lite.EfficientNetLite):
+            self.model.replace_classifier(len(labels))
+        else:
+            replace_head(self.model, len(labels))
+
+    def _tell_config(self) -> None:
+        self.config = {
+            **self.config,
+            "id2label": {str(index): label for index, label in enumerate(self.labels)},
+            "problem_type": problem_type(self.multi_label),
+        }
+        if not self.lite:
+            tell_config(self.model.config, self.labels, multi_label=self.multi_label)
 
     def _is_imagenet(self) -> bool:
         """Whether the classes are ImageNet-1k's, in its order, whatever each is called."""
@@ -166,6 +316,12 @@ class EfficientNet(PathModel):
             return self.model.features(pixel_values)
         pooled: Tensor = self.model.efficientnet(pixel_values).pooler_output
         return pooled.flatten(1)
+
+
+TINY_SIDE = 64
+"""Shorter side of pictures that are seen smaller; measured on photos of 32 pixels."""
+
+LARGEST_IMAGE = 2048
 
 
 class _Encoder:

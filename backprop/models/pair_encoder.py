@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
+from torch import Tensor
 
+from backprop.collate import Features
 from backprop.errors import UnsupportedTaskError
 from backprop.handlers.images import ImageVectors
 from backprop.handlers.pairs import PairVectors
 from backprop.handlers.text_vectors import TextVectors
 from backprop.models.base import BaseModel
+from backprop.models.image_training import join_sides
 
 __all__ = ["PairEncoder"]
 
@@ -37,6 +40,8 @@ class PairEncoder(BaseModel):
         "image-vectorisation": "image_vectors",
         "text-vectorisation": "text_vectors",
     }
+
+    LEARNS: ClassVar[tuple[str, ...]] = tuple(HANDLERS)
 
     def __init__(
         self,
@@ -75,3 +80,72 @@ class PairEncoder(BaseModel):
     def pair_vectors(self) -> PairVectors:
         """Return the handler of ``image-text-vectorisation``."""
         return PairVectors(self.image_vectors(), self.text_vectors())
+
+    # --- Finetuning ----------------------------------------------------------------------
+
+    def learns(self, task: str) -> bool:
+        """Return whether each side that ``task`` needs can be finetuned."""
+        return task in SIDES and all(
+            self.parts()[side].learns(f"{side}-vectorisation") for side in SIDES[task]
+        )
+
+    def process_batch(self, params: Mapping[str, Any], task: str) -> Features:
+        """Return one row as both models take it, names beginning ``image.`` and ``text.``.
+
+        Args:
+            params: ``image`` and ``text``, as far as the task has them; anything else goes to
+                both sides.
+            task: task string.
+
+        Raises:
+            UnsupportedTaskError: a side can't be finetuned.
+            InputError: a key is missing, or holds something else.
+        """
+        if not self.learns(task):
+            return super().process_batch(params, task)
+        row = {}
+        for side in SIDES[task]:
+            own = {name: value for name, value in params.items() if name not in {*BOTH} - {side}}
+            features = self.parts()[side].process_batch(own, task=f"{side}-vectorisation")
+            row.update(_named(side, features))
+        return row
+
+    def training_step(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the vectors of the sides the batch has, shape (n, dim); of both, with norm 1."""
+        vectors = [self.parts()[side].training_step(_side(side, batch)) for side in _sides(batch)]
+        return join_sides(*vectors) if len(vectors) == len(BOTH) else vectors[0]
+
+    def collate(self, rows: Sequence[Features]) -> Mapping[str, Any]:
+        """Return the rows as one batch, each side's as its model pads them."""
+        batch = {}
+        for side in _sides(rows[0]):
+            own = self.parts()[side].collate([_side(side, row) for row in rows])
+            batch.update(_named(side, own))
+        return batch
+
+
+BOTH = ("image", "text")
+SIDES: Mapping[str, tuple[str, ...]] = {
+    "image-text-vectorisation": BOTH,
+    "image-vectorisation": BOTH[:1],
+    "text-vectorisation": BOTH[1:],
+}
+"""Task string to the sides it needs."""
+
+
+def _named(side: str, features: Features) -> dict[str, Any]:
+    return {f"{side}.{name}": value for name, value in features.items()}
+
+
+def _side(side: str, features: Features) -> dict[str, Any]:
+    start = f"{side}."
+    return {
+        name.removeprefix(start): value
+        for name, value in features.items()
+        if name.startswith(start)
+    }
+
+
+def _sides(names: Iterable[str]) -> list[str]:
+    """Return the sides that have names here."""
+    return [side for side in BOTH if any(name.startswith(f"{side}.") for name in names)]

@@ -60,6 +60,7 @@ def save(
         "tasks": list(tasks or model.tasks),
         "details": dict(details or model.details or {}),
         "version": importlib.metadata.version("backprop"),
+        "card": model.card,
     }
     if not meta["tasks"]:
         raise InputError(f"{name} has no tasks (received {tasks!r}); pass tasks=['emotion'], say.")
@@ -111,6 +112,7 @@ def load(
         return auto.build(found.folder, found.meta, device)  # says what may be passed
     for key in ("name", "description", "details"):
         setattr(model, key, found.meta.get(key))
+    model.card = str(found.meta.get("card", ""))
     model.tasks = list(found.meta["tasks"])
     return model.to(device).eval() if device is not None else model.eval()
 
@@ -207,4 +209,6 @@ def _card(meta: Mapping[str, Any]) -> str:
     if meta["details"]:
         lines += ["", "## Details", ""]
         lines += [f"- {key}: {value}" for key, value in meta["details"].items()]
+    if meta["card"]:
+        lines += ["", meta["card"].strip()]
     return "\n".join(lines) + "\n"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     import torch
 
     from backprop.models.base import BaseModel
+    from backprop.report import Report
 
 __all__ = ["Task"]
+
+logger = logging.getLogger(__name__)
 
 
 class Task:
@@ -97,6 +101,130 @@ class Task:
         """Return the models that do this task; see ``AutoModel.list_models``."""
         aliases = catalogue.task_aliases(cls.task)
         return AutoModel.list_models(cls.task, return_dict, display, limit, aliases)
+
+    def finetune(
+        self,
+        params: Any,
+        validation_split: float | tuple[Sequence[int], Sequence[int]] = 0.15,
+        epochs: int = 20,
+        batch_size: int | None = None,
+        optimal_batch_size: int | None = None,
+        early_stopping_epochs: int = 1,
+        train_dataloader: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
+        val_dataloader: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
+        step: Callable[..., Any] | None = None,
+        configure_optimizers: Callable[..., Any] | None = None,
+        *,
+        variant: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        method: str = "auto",
+        learning_rate: float | None = None,
+        class_weights: str | Mapping[str, float] | None = None,
+        seed: int = 0,
+        checkpoint: str | Path | None = None,
+        show: bool = True,
+        **lengths: int,
+    ) -> Report:
+        """Train the task's model on your data and return how it went.
+
+        The model is changed in place and has the weights of the best epoch; ``save`` keeps it.
+
+        Args:
+            params: a dictionary of lists, data frame, Hugging Face dataset, list of dictionaries,
+                or path: a CSV, TSV, JSON or JSON lines file, or a folder of images with one folder
+                a class. The columns are those of the table in the documentation.
+            validation_split: share of the rows kept aside to judge by, or ``(training rows,
+                validation rows)`` as row numbers.
+            epochs: passes over the rows, at most.
+            batch_size: rows of one forward pass; by default what fits in memory.
+            optimal_batch_size: rows of an optimiser step, in as many passes as needed; by default
+                ``batch_size``, or what suits the task.
+            early_stopping_epochs: epochs without improvement after which it ends; 0 never does.
+            train_dataloader: yields batches instead; or a function that returns it.
+            val_dataloader: the same for validation.
+            step: ``step(batch)`` or ``step(batch, number)`` returns the loss instead.
+            configure_optimizers: returns the optimiser to use, perhaps with a scheduler.
+            variant: way to finetune, where the task has several; by default what the columns fit.
+            columns: our name of a column to its name in ``params``.
+            method: ``full`` trains every layer, ``lora`` small factors beside them, ``head`` the
+                last layer alone, in seconds; ``auto`` takes the best that the machine can afford.
+            learning_rate: the peak; by default what was measured to work.
+            class_weights: ``"balanced"``, or label to weight, for classes of unequal size.
+            seed: makes runs repeat.
+            checkpoint: folder that a killed run goes on from when the same line runs again.
+            show: whether to show progress.
+            lengths: ``max_length``, or ``max_input_length`` and ``max_output_length``, in tokens.
+
+        Returns:
+            History, figures on the validation rows, and settings; ``print`` shows it.
+
+        Raises:
+            InputError: faults of the data, all of them in one message, or of an argument.
+            UnsupportedTaskError: the model can't be finetuned.
+        """
+        model = self._learner()
+        options = load("backprop.finetuning:Options")(
+            validation_split=validation_split,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimal_batch_size=optimal_batch_size,
+            early_stopping_epochs=early_stopping_epochs,
+            train_dataloader=train_dataloader,
+            val_dataloader=val_dataloader,
+            step=step,
+            configure_optimizers=configure_optimizers,
+            variant=variant,
+            columns=columns,
+            method=method,
+            learning_rate=learning_rate,
+            class_weights=class_weights,
+            seed=seed,
+            checkpoint=checkpoint,
+            show=show,
+            lengths=lengths,
+        )
+        report: Report = load("backprop.finetuning:finetune")(
+            model, self.task, params, options, self.run
+        )
+        return report
+
+    def evaluate(
+        self,
+        params: Any,
+        *,
+        variant: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Report:
+        """Return how good the model's answers to ``params`` are, with nothing learnt.
+
+        Args:
+            params: as for ``finetune``: rows with what the answers should be.
+            variant: as for ``finetune``.
+            columns: as for ``finetune``.
+            options: of the task's call, such as ``labels`` for a zero-shot model.
+
+        Raises:
+            InputError: faults of the data or the options.
+        """
+        report: Report = load("backprop.finetuning:evaluate")(
+            self.name,
+            self.task,
+            params,
+            self.run,
+            variant=variant,
+            columns=columns,
+            options=options,
+        )
+        return report
+
+    def _learner(self) -> BaseModel:
+        """Return the model to finetune: the task's, or the starter that can learn."""
+        spec = self.spec
+        if spec.learner and not self.is_remote and self.name == spec.default:
+            logger.info("%s can't learn to write; finetuning %s.", self.name, spec.learner)
+            self._adopt(AutoModel.from_pretrained(spec.learner, device=self.device))
+        return self.model
 
     def save(
         self,

@@ -1,0 +1,94 @@
+"""What a caller may choose about a finetuning."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backprop.errors import InputError
+from backprop.specs import Training
+from backprop.trainer import Settings
+
+__all__ = ["METHODS", "Options", "lengths_of"]
+
+METHODS = ("auto", "full", "lora", "head")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments of ``Task.finetune``, where they are described.
+
+    Raises:
+        InputError: no such method, or class weights of another form.
+    """
+
+    validation_split: float | tuple[Sequence[int], Sequence[int]] = 0.15
+    epochs: int = 20
+    batch_size: int | None = None
+    optimal_batch_size: int | None = None
+    early_stopping_epochs: int = 1
+    train_dataloader: Iterable[Any] | Callable[[], Iterable[Any]] | None = None
+    val_dataloader: Iterable[Any] | Callable[[], Iterable[Any]] | None = None
+    step: Callable[..., Any] | None = None
+    configure_optimizers: Callable[..., Any] | None = None
+    variant: str | None = None
+    columns: Mapping[str, str] | None = None
+    method: str = "auto"
+    learning_rate: float | None = None
+    class_weights: str | Mapping[str, float] | None = None
+    seed: int = 0
+    checkpoint: str | Path | None = None
+    show: bool = True
+    lengths: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no finetuning could use."""
+        if self.method not in METHODS:
+            raise InputError(
+                f"method must be one of {', '.join(METHODS)}; received {self.method!r}."
+            )
+        weights = self.class_weights
+        if not (weights is None or weights == "balanced" or isinstance(weights, Mapping)):
+            raise InputError(
+                'class_weights must be "balanced" or a dictionary of label to weight; received '
+                f"{weights!r}."
+            )
+
+    def check(self) -> None:
+        """Refuse numbers that no training run could use, before the model is touched.
+
+        Raises:
+            InputError: a number out of its range.
+        """
+        Settings(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimal_batch_size=self.optimal_batch_size,
+            early_stopping_epochs=self.early_stopping_epochs,
+            learning_rate=1.0 if self.learning_rate is None else self.learning_rate,
+            seed=self.seed,
+        )
+
+
+def lengths_of(training: Training, given: Mapping[str, Any], task: str) -> dict[str, int]:
+    """Return the arguments that a way to finetune has of its own, all of them lengths in tokens.
+
+    Raises:
+        InputError: an unknown argument, or not a whole number above 0.
+    """
+    known = dict(training.arguments)
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *Options.__dataclass_fields__], n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'none'}."
+            )
+            raise InputError(f"finetune for {task} has no argument {name!r}; {hint}")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(
+                f"{name} must be a whole number of tokens above 0; received {value!r}."
+            )
+    return {**known, **given}

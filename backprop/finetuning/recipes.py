@@ -1,0 +1,50 @@
+"""Learning rates and the like that were measured to work, by form of training and method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["RECIPES", "Recipe", "recipe_for"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a form of training goes by default.
+
+    Args:
+        learning_rate: peak.
+        rows_per_step: rows of an optimiser step.
+        passes: epochs over which the learning rate falls; training may end earlier or later.
+        weight_decay: of AdamW.
+        warmup: share of the steps over which the learning rate rises.
+    """
+
+    learning_rate: float
+    rows_per_step: int = 32
+    passes: int = 8
+    weight_decay: float = 0.01
+    warmup: float = 0.06
+
+
+RECIPES: Mapping[tuple[str, str], Recipe] = MappingProxyType(
+    {
+        ("classes", "full"): Recipe(1e-4, passes=8),
+        ("classes", "lora"): Recipe(1e-3, passes=8),
+        ("images", "full"): Recipe(3e-4, passes=8),
+        ("images", "lora"): Recipe(1e-3, passes=8),
+        ("spans", "full"): Recipe(2e-4, passes=3),
+        ("spans", "lora"): Recipe(1e-3, passes=3),
+        ("written", "full"): Recipe(5e-5, rows_per_step=16, passes=3),
+        ("written", "lora"): Recipe(5e-4, rows_per_step=16, passes=3),
+        ("vectors", "full"): Recipe(5e-5, passes=4),
+        ("vectors", "lora"): Recipe(5e-4, passes=4),
+    }
+)
+"""Form of training and method to its recipe; ``bench/finetune`` has the measurements."""
+
+
+def recipe_for(form: str, method: str) -> Recipe:
+    """Return the recipe of a form of training; a model of the user's own gets that of classes."""
+    return RECIPES.get((form, method), RECIPES["classes", "full"])
