@@ -105,10 +105,14 @@ def classification_loss(
             (n, classes), 1 where a row has the label, else 0.
         multi_label: whether each label is judged by itself.
         class_weights: shape (classes,). What a row of each class counts for; with
-            ``multi_label``, what a row with the label counts for beside one without.
+            ``multi_label``, what a row with the label counts for beside one without. The mean is
+            over rows, not weights, so that batches add up whatever classes they have.
     """
     if multi_label:
         return functional.binary_cross_entropy_with_logits(
             logits, targets.to(logits), pos_weight=class_weights
         )
-    return functional.cross_entropy(logits, targets.long(), weight=class_weights)
+    losses = functional.cross_entropy(
+        logits, targets.long(), weight=class_weights, reduction="none"
+    )
+    return losses.mean()

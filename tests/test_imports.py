@@ -17,7 +17,7 @@ from tests.guard import ROOT, run_python
 ORDER = (
     *("errors", "optional", "progress", "similarity", "specs", "pictures", "inputs"),
     *("manifest", "folders", "artefact", "hub", "index", "sources", "catalogue", "remote"),
-    *("collate", "engines", "handlers", "models", "losses", "metrics", "data", "trainer"),
+    *("collate", "losses", "engines", "handlers", "models", "metrics", "data", "trainer"),
     *("report", "finetuning"),
     *("tasks", "testing", "serve", "demo", "cli", "__main__"),
 )
@@ -25,7 +25,10 @@ ORDER = (
 # The package's own __init__ loads next to nothing; the one of tasks is a lazy table too.
 INIT_MAY_IMPORT = {"errors", "optional", "tasks"}
 
-TORCH_FREE = {"specs", "inputs", "artefact", "sources", "catalogue", "handlers"}
+TORCH_FREE = {
+    *("specs", "inputs", "artefact", "sources", "catalogue", "handlers"),
+    *("data", "metrics", "report"),
+}
 NEEDS_TORCH = (
     *("torch", "transformers"),
     # These import torch themselves.

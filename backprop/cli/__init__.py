@@ -1,7 +1,7 @@
 """The command ``backprop``: every task, the catalogue, checks and downloads from a terminal.
 
-Whatever goes wrong is told on standard error, in one line but for lists of faults. Exit codes: 0 is fine, 2 an error the caller can
-mend, 1 any other (and a check or a demo that failed), 130 Ctrl-C.
+Whatever goes wrong is told on standard error, in one line but for lists of faults. Exit codes: 0 is
+fine, 2 an error the caller can mend, 1 any other (and a check or a demo that failed), 130 Ctrl-C.
 """
 
 from __future__ import annotations

@@ -88,6 +88,6 @@ def _merge(module: nn.Module) -> None:
         (name, layer) for name, layer in module.named_modules() if isinstance(layer, BaseTunerLayer)
     ]
     for name, layer in found:
-        layer.merge()  # type: ignore[operator]  # every kind of LoRA layer has it
+        layer.merge()
         owner, _, own = name.rpartition(".")
         setattr(module.get_submodule(owner), own, layer.get_base_layer())

@@ -75,10 +75,10 @@ class Answers:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             own = rows[start : start + ROWS_AT_ONCE]
             answers = self.ask({**self._input(data, own, side), **self._options(data)})
-            if not isinstance(answers, list) or len(answers) != len(own):
+            if len(answers) != len(own):
                 raise InputError(
-                    f"The model gave {type(answers).__name__} for {len(own)} rows; a list of "
-                    "one answer each was expected."
+                    f"The model gave {len(answers)} answers for {len(own)} rows; one each was "
+                    "expected."
                 )
             found += answers
         return found

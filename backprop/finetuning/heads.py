@@ -180,7 +180,7 @@ def _minimise(
         if multi_label:
             loss = loss * len(bias)  # a sum over labels, each as strong as it would be alone
         total = loss + penalty * weight.square().sum()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         return total
 
     solver.step(closure)

@@ -37,7 +37,7 @@ def fold_thresholds(
         for value in thresholds(chances.numpy(), cached.targets.numpy())
     ]
     with torch.no_grad():
-        layer.bias -= torch.tensor([logit(value) for value in found]).to(layer.bias)
+        layer.bias.sub_(torch.tensor([logit(value) for value in found]).to(layer.bias))
     return dict(zip(objective.data.labels, found, strict=True))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +61,8 @@ def freeze_embeddings(model: BaseModel) -> list[nn.Parameter]:
     """
     if not isinstance(model, PathModel):
         return []
-    frozen = [
-        layer.weight
+    frozen: list[nn.Parameter] = [
+        cast(nn.Parameter, layer.weight)
         for layer in model.modules()
         if isinstance(layer, nn.Embedding) and layer.weight.requires_grad
     ]

@@ -19,7 +19,7 @@ from backprop.handlers.spans import Span, answer_of
 from backprop.handlers.writer import Writer
 from backprop.inputs import Row
 
-__all__ = ["GroundedAnswers", "QAPrompt", "WrittenAnswers"]
+__all__ = ["GroundedAnswers", "QAPrompt", "WrittenAnswers", "conversation"]
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ class GroundedAnswers:
         asked: list[_Asked] = []
         cut: list[int] = []
         for i, row in enumerate(rows):
-            frame = len(self.writer.ask(_conversation(row, "", allow_none), REPLY))
+            frame = len(self.writer.ask(conversation(row, "", allow_none), REPLY))
             room = min(self.writer.tokens.max_length - frame - MAX_ANSWER_TOKENS, WINDOW)
             for start, end in windows(self.writer.tokens, row["context"], room, options, cut):
                 context = row["context"][start:end]
-                prompt = self.writer.ask(_conversation(row, context, allow_none), REPLY)
+                prompt = self.writer.ask(conversation(row, context, allow_none), REPLY)
                 asked.append(_Asked(i, start, prompt, Pieces(self.writer, context, allow_none)))
         note_cut(cut, len(rows), self.writer.tokens.max_length)
         found: list[list[Span]] = [[] for _ in rows]
@@ -186,7 +186,7 @@ class _Asked:
     pieces: Pieces
 
 
-def _conversation(row: Row, context: str, allow_none: bool) -> list[Message]:
+def conversation(row: Row, context: str, allow_none: bool) -> list[Message]:
     """Return the messages that ask the row's question about ``context``."""
     turns = zip(row.get("prev_q", ()), row.get("prev_a", ()), strict=True)
     messages = [

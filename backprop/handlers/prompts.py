@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
+from jinja2 import Template, TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -51,17 +52,13 @@ class ChatTemplate:
             forms.append(_without_system(messages))
         for form in forms:
             try:
-                return (
-                    _environment()
-                    .from_string(self.source)
-                    .render(
-                        messages=form,
-                        tools=None,
-                        documents=None,
-                        add_generation_prompt=True,
-                        enable_thinking=False,
-                        **self.special,
-                    )
+                return _compiled(self.source).render(
+                    messages=form,
+                    tools=None,
+                    documents=None,
+                    add_generation_prompt=True,
+                    enable_thinking=False,
+                    **self.special,
                 )
             except TEMPLATE_ERRORS as error:
                 refusal = error
@@ -73,6 +70,12 @@ class ChatTemplate:
 
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
 """What rendering raises: a refusal, or a mistake in the template, which others wrote."""
+
+
+@lru_cache(maxsize=32)
+def _compiled(source: str) -> Template:
+    """Return the template, which takes longer to read than to render."""
+    return _environment().from_string(source)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -27,7 +27,7 @@ from backprop.handlers.answers import (
     GroundedAnswers,
     QAPrompt,
     WrittenAnswers,
-    _conversation,
+    conversation,
 )
 from backprop.handlers.generate import TextGenerations
 from backprop.handlers.prompts import fill
@@ -285,7 +285,7 @@ class HFCausalLMTGModel(_Writing):
         row, beside = self._recent(params)
         writer, answer = self._writer("qa"), text_of(params, "output").strip()
         return Lesson(
-            lambda context: writer.ask(_conversation(row, context, not answer), REPLY),
+            lambda context: writer.ask(conversation(row, context, not answer), REPLY),
             row["context"],
             f" {answer or NO_ANSWER}",
             located(row["context"], answer) or (0, 0),

@@ -23,6 +23,7 @@ from backprop.handlers.extract import Extracts
 from backprop.handlers.label_vectors import Calibration, LabelVectors, PhraseEmotions
 from backprop.handlers.text_vectors import TextVectors
 from backprop.handlers.tokens import Tokens
+from backprop.models import starter_adapters
 from backprop.models.base import PathModel
 from backprop.models.hf import TEXT_INPUTS, kept_tokens, read_tokenizer, write_tokenizer
 from backprop.models.places import find_folder
@@ -69,6 +70,7 @@ class STModel(PathModel):
         templates: sentences a label is put in for zero-shot classification.
         calibration: ``slope``, ``middle`` and ``temperature`` of ``Calibration``.
         classes: task to ``labels`` and ``multi_label`` of the heads in ``classifier.safetensors``.
+        adapter: one of those that ship with the library, trained on this very folder.
         device: such as ``"cpu"`` or ``"cuda:0"``.
     """
 
@@ -91,6 +93,7 @@ class STModel(PathModel):
         templates: tuple[str, ...] | list[str] = TEMPLATES,
         calibration: Mapping[str, float] | None = None,
         classes: Mapping[str, Mapping[str, Any]] | None = None,
+        adapter: str | None = None,
         device: str | torch.device | None = None,
     ) -> None:
         folder = find_folder(model_path)
@@ -114,6 +117,16 @@ class STModel(PathModel):
         self.heads = nn.ModuleDict()
         if classes:
             self._read_heads(folder / HEADS_FILE, classes)
+        if adapter is not None:
+            self._adapt(starter_adapters.read(adapter))
+
+    def _adapt(self, adapter: starter_adapters.Adapter) -> None:
+        """Become what the adapter was trained to be; saved, the model is whole without it."""
+        starter_adapters.add(adapter, self.model[0].auto_model)
+        for task, own in adapter.details["classes"].items():
+            labels = dict(enumerate(own["labels"]))
+            self.pre_finetuning(labels, own["multi_label"], task=task)
+            self.heads[task].load_state_dict(dict(adapter.head))
 
     def settings(self) -> dict[str, Any]:
         """Return prompt, templates, calibration and classes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +18,7 @@ from backprop.errors import InputError
 from backprop.handlers.long import MIN_ROOM
 from backprop.handlers.spans import SpanAnswers, located, null_place, with_history
 from backprop.handlers.tokens import Tokens
+from backprop.models import starter_adapters
 from backprop.models.hf import (
     TEXT_INPUTS,
     HFModel,
@@ -36,11 +38,37 @@ class SpanQA(HFModel):
     """A model that points at the answer in the context.
 
     A folder with an encoder alone gets a new head, to be finetuned.
+
+    Args:
+        model_path: see ``HFModel``.
+        adapter: one of those that ship with the library, trained on this very folder.
+        no_answer_bias: added to the score of no answer where ``allow_no_answer`` is asked for.
+        options: the other arguments of ``HFModel``.
     """
 
     HANDLERS: ClassVar[Mapping[str, str]] = {"qa": "answers"}
     LEARNS = ("qa",)
     model_class = WithHead(AutoModelForQuestionAnswering, num_labels=2)  # start and end
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *args: Any,
+        adapter: str | None = None,
+        no_answer_bias: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(model_path, *args, **options)
+        self.bias_of_none = float(no_answer_bias)
+        if adapter is not None:
+            trained = starter_adapters.read(adapter)
+            starter_adapters.add(trained, self.model.base_model)
+            self.model.qa_outputs.load_state_dict(dict(trained.head))
+            self.model.untrained = []
+
+    def settings(self) -> dict[str, Any]:
+        """Return the bias of no answer."""
+        return {"no_answer_bias": self.bias_of_none}
 
     def answers(self) -> SpanAnswers:
         """Return the handler of ``qa``."""
@@ -49,6 +77,7 @@ class SpanQA(HFModel):
             TorchEngine(self, {"spans": self._spans}),
             self.tokens(),
             null_token=self.tokenizer.cls_token_id,
+            no_answer_bias=self.bias_of_none,
         )
 
     def tokens(self) -> Tokens:

@@ -109,7 +109,7 @@ def add(adapter: Adapter, encoder: nn.Module) -> None:
         if name not in weights or weights[name].shape != change.shape:
             raise ArtefactError(f"The adapter does not fit the model: it changes {name!r}.")
         with torch.no_grad():
-            weights[name] += change.to(weights[name])
+            weights[name].add_(change.to(weights[name]))
 
 
 def pack(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +154,8 @@ def unpack(packed: Tensor, scales: Tensor) -> Tensor:
     bits = 8 * packed.shape[1] // columns
     places = [(packed >> (place * bits)) & (2**bits - 1) for place in range(8 // bits)]
     codes = torch.stack(places, dim=-1).reshape(len(packed), -1, GROUP)
-    values = (codes.float() - (2 ** (bits - 1) - 1)) * scales.float()[..., None]
+    most = 2 ** (bits - 1) - 1
+    values: Tensor = (codes.float() - most) * scales.float()[..., None]
     return values.reshape(len(packed), columns)
 
 

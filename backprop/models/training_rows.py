@@ -8,11 +8,11 @@ from typing import Any
 
 from tokenizers import Encoding
 from torch import Tensor
-from torch.nn import functional
 
 from backprop.collate import Features, collate
 from backprop.errors import InputError
 from backprop.handlers.tokens import Tokens
+from backprop.losses import classification_loss
 from backprop.pictures import describe
 
 __all__ = [
@@ -204,15 +204,6 @@ def _emotions(output: str, classes: Classes) -> str | list[str]:
 
 
 def class_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean loss of a row: cross-entropy, or a sigmoid's for several labels a row.
-
-    Args:
-        logits: shape (n, classes).
-        labels: shape (n,), whole numbers; or (n, classes), floats.
-        weights: shape (classes,), what a row of each class counts for; not for several labels.
-            They are not normalised within the batch, where a single row's would cancel out.
-    """
-    if labels.ndim == 2:
-        return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    losses = functional.cross_entropy(logits, labels, reduction="none")
-    return (losses if weights is None else losses * weights.to(losses)[labels]).mean()
+    """Return ``classification_loss`` of single labels, shape (n,), or several, (n, classes)."""
+    weights = None if weights is None else weights.to(logits)
+    return classification_loss(logits, labels, multi_label=labels.ndim == 2, class_weights=weights)

@@ -105,7 +105,7 @@ class Checkpoint:
 
     def _check_identity(self, state: Mapping[str, Any]) -> None:
         theirs: Mapping[str, Any] = state.get("identity", {})
-        names = [*self.identity, *(theirs.keys() - self.identity.keys())]
+        names = dict.fromkeys([*self.identity, *theirs])
         ours = self.identity
         differing = [name for name in names if theirs.get(name) != ours.get(name)]
         if state.get("format") == FORMAT and not differing:
