@@ -187,7 +187,11 @@ def _names() -> Mapping[str, str]:
 
 
 def _entry(name: str, raw: Mapping[str, Any]) -> Entry:
-    return Entry(name=name, **{**raw, "sources": _sources(raw["sources"])})
+    own = dict(raw)
+    # One that is made of another by an adapter has that one's files.
+    base = own.pop("base", None)
+    given = own["sources"] if base is None else _read()["models"][base]["sources"]
+    return Entry(name=name, **{**own, "sources": _sources(given)})
 
 
 def _sources(raw: Sequence[Mapping[str, Any]]) -> list[Source]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from backprop.errors import InputError
 __all__ = ["IGNORED", "Features", "collate"]
 
 Features = Mapping[str, Any]
-"""What ``process_batch`` makes of a row: numbers, lists of numbers and tensors by name."""
+"""What ``process_batch`` makes of a row: numbers, lists of them, arrays and tensors by name."""
 
 IGNORED = -100
 """Label of a token that has no part in the loss; PyTorch's own default."""
@@ -30,8 +32,9 @@ def collate(
     """Return one tensor a name, its first dimension the rows.
 
     Args:
-        rows: numbers, lists of numbers and tensors by name, the same names in each row; anything
-            else is kept as a list. What differs in length is padded along its first dimension.
+        rows: numbers, lists of numbers, arrays and tensors by name, the same names in each row;
+            anything else is kept as a list. What differs in length is padded along its first
+            dimension.
         padding: name to what fills its shorter rows; by default -100 for ``labels``, else 0.
         left: whether shorter rows are filled on the left.
 
@@ -52,9 +55,9 @@ def collate(
 
 
 def _joined(values: list[Any], fill: float, left: bool) -> Any:
-    if not all(isinstance(value, (bool, int, float, list, tuple, Tensor)) for value in values):
+    if not all(map(_is_numeric, values)):
         return values
-    tensors = [value if isinstance(value, Tensor) else torch.tensor(value) for value in values]
+    tensors = [torch.as_tensor(value) for value in values]
     shapes = {tensor.shape for tensor in tensors}
     if len(shapes) == 1:
         return torch.stack(tensors)
@@ -64,7 +67,19 @@ def _joined(values: list[Any], fill: float, left: bool) -> Any:
             "dimension may differ."
         )
     longest = max(len(tensor) for tensor in tensors)
-    joined = tensors[0].new_full((len(tensors), longest, *tensors[0].shape[1:]), fill)
+    # An empty list is a tensor of floats, whatever the others are.
+    dtype = reduce(torch.promote_types, (each.dtype for each in tensors if each.numel()))
+    shape = (len(tensors), longest, *tensors[0].shape[1:])
+    joined = torch.full(shape, fill, dtype=dtype, device=tensors[0].device)
     for i, tensor in enumerate(tensors):
         joined[i, slice(longest - len(tensor), None) if left else slice(len(tensor))] = tensor
     return joined
+
+
+def _is_numeric(value: Any) -> bool:
+    """Return whether a tensor can be made of ``value``; the first item of a list tells."""
+    if isinstance(value, (list, tuple)):
+        return not value or _is_numeric(value[0])
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype.kind in "biuf"
+    return isinstance(value, (bool, int, float, Tensor))

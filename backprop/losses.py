@@ -1,4 +1,4 @@
-"""What finetuning makes small: losses of vectors and of classes."""
+"""What finetuning makes small: losses of vectors, of classes and of text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["classification_loss", "cosine_similarity_loss", "ranking_loss", "triplet_loss"]
+from backprop.collate import IGNORED
+
+__all__ = [
+    "classification_loss",
+    "cosine_similarity_loss",
+    "ranking_loss",
+    "triplet_loss",
+    "writing_loss",
+]
 
 MARGIN = 0.2
 """How much farther a stranger should be, in squared distance; Schroff et al. 2015."""
@@ -116,3 +124,20 @@ def classification_loss(
         logits, targets.long(), weight=class_weights, reduction="none"
     )
     return losses.mean()
+
+
+def writing_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over rows of the mean cross-entropy of a row's tokens, a scalar.
+
+    Every row counts the same, however long, so the losses of parts of a batch add up to that of
+    the whole by their rows; a mean over all tokens would weigh a part's few tokens as many.
+
+    Args:
+        logits: shape (n, length, vocabulary).
+        labels: shape (n, length), the token each place should say; -100 where none is learnt.
+    """
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    counts = (labels != IGNORED).sum(1).clamp(min=1)
+    return (losses.view_as(labels).sum(1) / counts).mean()

@@ -290,7 +290,7 @@ _ALL = (
         ),
         answer="text",
         output="answer",
-        default="smollm2-135m-instruct",
+        default="minilm-qa",
         training=(
             Training(
                 "",
@@ -334,7 +334,7 @@ _ALL = (
         ),
         answer="text",
         output="emotion",
-        default="all-minilm-l6-v2",
+        default="minilm-emotion",
         training=_text_to_text(256, 32),
     ),
     TaskSpec(

@@ -18,6 +18,7 @@ from backprop.losses import (
     cosine_similarity_loss,
     ranking_loss,
     triplet_loss,
+    writing_loss,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -224,3 +225,24 @@ def test_class_weights_of_several_labels_count_for_rows_that_have_them() -> None
         logits, torch.tensor([[1, 0]]), multi_label=True, class_weights=weights
     )
     assert loss.item() == pytest.approx((-5 * math.log(1 / 2) - math.log(1 / 4)) / 2)
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def test_writing_loss_is_the_mean_over_rows_of_the_mean_over_their_tokens() -> None:
+    surprise = {token: -math.log(chance) for token, chance in enumerate((0.5, 0.25, 0.25))}
+    logits = torch.tensor([0.5, 0.25, 0.25]).log().expand(3, 4, 3)
+    labels = torch.tensor([[0, 0, 1, 1], [-100, -100, 2, -100], [-100] * 4])
+    rows = [surprise[0] / 2 + surprise[1] / 2, surprise[2], 0]
+    assert writing_loss(logits, labels).item() == pytest.approx(sum(rows) / 3)
+
+
+@given(seed=SEEDS, cut=st.integers(1, 4))
+def test_writing_losses_of_parts_add_up_by_their_rows(seed: int, cut: int) -> None:
+    logits = numbers(seed, 5, 6, 7)
+    labels = torch.from_numpy(np.random.default_rng(seed).integers(0, 7, (5, 6)))
+    labels[numbers(seed + 1, 5, 6) > 0.5] = -100
+    parts = [(logits[:cut], labels[:cut]), (logits[cut:], labels[cut:])]
+    whole = sum(writing_loss(*part).item() * len(part[0]) for part in parts) / 5
+    assert writing_loss(logits, labels).item() == pytest.approx(whole, rel=1e-5)

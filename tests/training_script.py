@@ -71,9 +71,9 @@ class Problem:
         return {name: each.clone() for name, each in self.module.state_dict().items()}
 
 
-def trained(rows_per_step: int) -> Problem:
+def trained(rows: int, rows_per_step: int) -> Problem:
     """Return a problem trained; one of its weights has no part in it."""
-    problem = Problem()
+    problem = Problem(rows)
     problem.module.register_parameter("unused", nn.Parameter(torch.ones(3, 3)))
     history = problem.fit(Settings(epochs=2, batch_size=rows_per_step, learning_rate=1e-2))
     problem.losses = [
@@ -82,15 +82,15 @@ def trained(rows_per_step: int) -> Problem:
     return problem
 
 
-# With one row a step, one of two processes has nothing to do.
-STEPS = {"many": 16, "one": 1}
+# Rows, and rows of a step. With one a step, one of two processes has nothing to do.
+STEPS = {"many": (ROWS, 16), "one": (10, 1)}
 
 
 def main(out: str) -> None:
     """Train, and write what came out, by the first of the processes."""
     torch.set_num_threads(1)
-    for name, size in STEPS.items():
-        problem = trained(size)
+    for name, (rows, size) in STEPS.items():
+        problem = trained(rows, size)
         if torch.distributed.get_rank() == 0:
             save_file(problem.weights(), Path(out, f"{name}.safetensors"))
             Path(out, f"{name}.json").write_text(json.dumps({"losses": problem.losses}))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from training.qa_talks import talk
 
 __all__ = ["Draws", "Example", "Question", "read_qamr", "read_squad"]
 
-SHIFTS = {"new_wiki_v1.0": 2.4, "reddit_v1.0": 1.3, "amazon_reviews_v1.0": 1.3}
-"""File of SQuADShifts to how often its questions are drawn; the judged set is like the first."""
+SHIFTS = ("new_wiki_v1.0", "reddit_v1.0", "amazon_reviews_v1.0")
+"""Files of SQuADShifts."""
 
-QAMR = {"dev": 1.15, "test": 1.15}
-TALKS = 0.02
+QAMR = ("dev", "test")
+TALKS = 0.01
 """Made-up turns for each drawn question."""
 
 WITH_HISTORY = 0.22
@@ -65,11 +65,15 @@ class Draws:
         tokenizer: of the model.
         contexts: texts.
         questions: about them.
+        rates: source to how often each of its questions is drawn in a pass.
+        every_answer: whether all answers that people gave count, or the most given one alone.
     """
 
     tokenizer: Tokenizer
     contexts: list[str]
     questions: list[Question]
+    rates: Mapping[str, float]
+    every_answer: bool
     encoded: list[Encoding] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,8 +85,6 @@ class Draws:
             if question.context not in self.by_context:
                 self.by_source[question.source].append(question.context)
             self.by_context[question.context].append(question)
-        rates = {**SHIFTS, **{f"qamr-{name}": rate for name, rate in QAMR.items()}}
-        self.weights = [rates[question.source] for question in self.questions]
 
     def order(self, count: int, seed: int) -> list[Question | None]:
         """Return what ``count`` draws are of, None for a made-up turn; shuffled passes."""
@@ -91,8 +93,8 @@ class Draws:
         while len(order) < count:
             drawn: list[Question | None] = [
                 question
-                for question, rate in zip(self.questions, self.weights, strict=True)
-                for _ in range(int(rate) + (chance.random() < rate % 1))
+                for question in self.questions
+                for _ in range(times(self.rates[question.source], chance))
             ]
             drawn += [None] * round(TALKS * len(drawn))
             chance.shuffle(drawn)
@@ -105,7 +107,8 @@ class Draws:
         if question is None:
             return self._talk(chance)
         encoding = self.encoded[question.context]
-        spans = [span for span in (tokens_of(encoding, *own) for own in question.answers) if span]
+        answers = question.answers if self.every_answer else [most_given(question)]
+        spans = [span for span in (tokens_of(encoding, *own) for own in answers) if span]
         ids = list(encoding.ids)
         asked = self._asked(question, chance)
         if chance.random() < WITHOUT_ANSWER:
@@ -159,6 +162,21 @@ class Draws:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def times(rate: float, chance: random.Random) -> int:
+    """Return how often to draw: ``rate`` on average."""
+    return int(rate) + (chance.random() < rate % 1)
+
+
+def most_given(question: Question) -> tuple[int, int]:
+    """Return the answer most people gave: of several the shortest, or QAMR's first, its asker's."""
+    counts = Counter(question.answers)
+    most = max(counts.values())
+    given = [answer for answer in counts if counts[answer] == most]
+    if question.source.startswith("qamr"):
+        return given[0]
+    return min(given, key=lambda answer: (answer[1] - answer[0], answer[0]))
 
 
 def cropped(example: Example, room: int, chance: random.Random) -> Example:

@@ -21,8 +21,8 @@ MEN = (
     "Samuel Victor Leo"
 ).split()
 PLACES = (
-    "London Liverpool Leeds Paris Berlin Rome Madrid Tokyo Cairo Nairobi Toronto Sydney Oslo Vienna "
-    "Dublin Lisbon Warsaw Athens Boston Chicago Glasgow Bristol Lima Delhi Prague"
+    "London Liverpool Leeds Paris Berlin Rome Madrid Tokyo Cairo Nairobi Toronto Sydney Oslo "
+    "Vienna Dublin Lisbon Warsaw Athens Boston Chicago Glasgow Bristol Lima Delhi Prague"
 ).split()
 JOBS = (
     *("nurse", "teacher", "baker", "lawyer", "plumber", "software engineer", "chef", "pilot"),

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that lacks a character of an answer shows a stand-in for it.
         sys.stdout.reconfigure(errors="replace")
-    with nullcontext() if debug else quiet():
+    with nullcontext() if debug else quiet(), finetune.told():
         code = _run([argument for argument in given if argument != DEBUG], debug)
     sys.exit(code)
 
@@ -65,7 +65,7 @@ def _backprop(
         bool, typer.Option(DEBUG, help="Show warnings, and where an error is from; goes anywhere.")
     ] = False,
 ) -> None:
-    """Nine text and image tasks on ready models: backprop run TASK --help says more."""
+    """Nine text and image tasks on ready models, or on models finetuned on your own data."""
 
 
 def _run(arguments: list[str], debug: bool) -> int:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 from backprop.data.tables import Table, from_columns, from_rows
 from backprop.errors import InputError
+from backprop.pictures import describe
 
 __all__ = ["read_file", "read_folder"]
 
@@ -33,8 +35,8 @@ def read_file(path: Path) -> Table:
     Raises:
         InputError: no such file, another ending, not UTF-8, or not what the ending says.
     """
-    if not path.exists():
-        raise InputError(f"There is no file or folder {str(path)!r}; check the path.")
+    if not os.path.exists(path):  # unlike Path.exists it takes a text of any length
+        raise InputError(f"There is no file or folder {describe(str(path))}; check the path.")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def table_of(params: Any) -> Table:
     """
     if isinstance(params, (str, Path)):
         path = Path(params).expanduser()
-        return read_folder(path) if path.is_dir() else read_file(path)
+        return read_folder(path) if os.path.isdir(path) else read_file(path)
     if isinstance(params, Mapping):
         _check_one_split(params)
         return from_columns(params, strict=True)

@@ -51,6 +51,7 @@ def split(
     elif data.labels:
         members = _members(_rarest_labels(data.label_sets))
         kept = _taken(members, [len(rows) - 1 for rows in members], 1, wanted, random)
+        kept = _without_last_ones(kept, data.label_sets)
     else:
         count = min(wanted, len(data) - 1)
         kept = random.permutation(len(data))[:count].tolist()
@@ -122,6 +123,22 @@ def _rarest_labels(label_sets: Sequence[Sequence[str]]) -> list[str]:
     return [
         min(labels, key=lambda label: (counts[label], label), default="") for labels in label_sets
     ]
+
+
+def _without_last_ones(kept: Sequence[int], label_sets: Sequence[Sequence[str]]) -> list[int]:
+    """Return the rows kept aside but for those that have a label which none to train on has.
+
+    Each class keeps a row by itself; a label that always comes with rarer ones may not.
+    """
+    left = Counter(label for labels in label_sets for label in labels)
+    left.subtract(label for row in kept for label in label_sets[row])
+    spared = []
+    for row in kept:
+        if all(left[label] for label in label_sets[row]):
+            spared.append(row)
+        else:
+            left.update(label_sets[row])
+    return spared
 
 
 def _from_groups(groups: Sequence[Hashable], wanted: int, random: np.random.Generator) -> list[int]:

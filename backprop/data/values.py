@@ -39,7 +39,7 @@ def is_missing(value: object) -> bool:
     if isinstance(value, str):
         return False  # at once, since nearly all values are
     if isinstance(value, numbers.Real):
-        return math.isnan(value)
+        return bool(value != value)  # math.isnan can't take a whole number beyond 1e308
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
@@ -73,14 +73,18 @@ def read_blank_text(value: Any) -> str:
 def read_label(value: Any) -> str:
     """Return a label as a string without space around it; whole numbers and booleans are labels.
 
+    So is 2.0, as frames have a 2 in a column where other values are missing.
+
     Raises:
         Fault: it is none.
     """
     if isinstance(value, (list, tuple)):
         raise Fault("a list of labels", "pass one a row, or variant='multi_label'", describe(value))
+    if isinstance(value, (float, np.floating)) and not is_missing(value):
+        if not float(value).is_integer():
+            raise Fault("a fraction", "pass names or whole numbers as labels", describe(value))
+        value = int(value)
     is_number = isinstance(value, numbers.Integral) or isinstance(value, np.bool_)
-    if isinstance(value, float) and not math.isnan(value):
-        raise Fault("a fraction", "pass names or whole numbers as labels", describe(value))
     return str(value) if is_number else read_text(value).strip()
 
 

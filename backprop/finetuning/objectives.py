@@ -16,8 +16,12 @@ from backprop.losses import classification_loss, cosine_similarity_loss, ranking
 from backprop.metrics import Measures
 from backprop.metrics.measure import main_figure
 from backprop.models.base import BaseModel
+from backprop.models.image_classifier import EfficientNet
 
 __all__ = ["Objective", "objective_for"]
+
+SAMPLED_PICTURES = 100
+"""Pictures whose size is looked at."""
 
 EVALUATION_ROWS = 32
 """Rows of a batch where nothing is learnt."""
@@ -157,7 +161,17 @@ class LogitsObjective(Objective):
             labels=dict(enumerate(self.data.labels)),
             num_classes=len(self.data.labels),
             **self._several(),
+            **self._size(),
         )
+
+    def _size(self) -> dict[str, int]:
+        """Return the argument for the size pictures are seen at, where another suits them better."""
+        if not isinstance(self.model, EfficientNet):
+            return {}
+        pictures = self.data.columns["images"]
+        some = pictures[:: max(1, len(pictures) // SAMPLED_PICTURES)]
+        size = self.model.size_for([min(picture.rgb().size) for picture in some])
+        return {} if size is None else {"image_size": size}
 
     def target(self, rows: Sequence[int]) -> Tensor:
         return self.class_targets(rows)

@@ -15,6 +15,13 @@ from backprop.errors import InputError
 from backprop.handlers.classifier import EmotionClasses, TextClasses
 from backprop.handlers.nli import Entailment
 from backprop.handlers.tokens import Tokens
+from backprop.models.heads import (
+    class_labels,
+    last_layers,
+    problem_type,
+    replace_layer,
+    tell_config,
+)
 from backprop.models.hf import (
     TEXT_INPUTS,
     HFModel,
@@ -32,7 +39,7 @@ from backprop.models.training_rows import (
     tokens_over,
 )
 
-__all__ = ["HFNLIModel", "HFSeqTCModel", "class_labels"]
+__all__ = ["HFNLIModel", "HFSeqTCModel"]
 
 
 class _Classifier(HFModel):
@@ -83,7 +90,7 @@ class HFSeqTCModel(_Classifier):
         config = self.model.config
         labels = class_labels(config)
         # A single output has nothing to compete with: softmax would always say 1.
-        several = config.problem_type == "multi_label_classification" or len(labels) == 1
+        several = config.problem_type == problem_type(multi_label=True) or len(labels) == 1
         return Classes(tuple(labels), several)
 
     # --- Finetuning ----------------------------------------------------------------------
@@ -111,11 +118,8 @@ class HFSeqTCModel(_Classifier):
         """
         classes = Classes.read(labels, multi_label)
         if list(classes.labels) != class_labels(self.model.config):
-            self._replace_head(len(classes.labels))
-        config = self.model.config
-        config.id2label = dict(enumerate(classes.labels))
-        config.label2id = {label: i for i, label in config.id2label.items()}
-        config.problem_type = PROBLEMS[multi_label]
+            replace_layer(self.model, self._head_name(), len(classes.labels))
+        tell_config(self.model.config, classes.labels, multi_label=multi_label)
         self._need_padding()
         self.model.untrained = []
         self.tasks = list(dict.fromkeys([*self.tasks, task]))
@@ -151,33 +155,18 @@ class HFSeqTCModel(_Classifier):
         found = self.model.get_submodule(name) if task in self.LEARNS else None
         return found if isinstance(found, nn.Linear) and name != TOKEN_HEAD else None
 
-    def _replace_head(self, outputs: int) -> None:
-        name = self._head_name()
-        old = self.model.get_submodule(name)
-        new = nn.Linear(old.in_features, outputs, bias=old.bias is not None)
-        new.to(old.weight.device, old.weight.dtype)
-        self.model._init_weights(new)  # as the family starts its heads
-        self.model.set_submodule(name, new)
-        self.model.num_labels = outputs
-
     def _head_name(self) -> str:
         """Return the name of the last linear layer outside the body, which makes the logits.
 
         Raises:
             InputError: there is none.
         """
-        body = f"{self.model.base_model_prefix}."
-        outputs = self.model.config.num_labels
-        names: list[str] = [
-            name
-            for name, part in self.model.named_modules()
-            if isinstance(part, nn.Linear) and part.out_features == outputs
-        ]
-        names = [name for name in names if not name.startswith(body)]
+        names = last_layers(self.model)
         if not names:
             raise InputError(
-                f"{type(self.model).__name__} has no linear layer with {outputs} outputs as its "
-                "head, so it can't be given other labels; use another model."
+                f"{type(self.model).__name__} has no linear layer with an output for each of its "
+                f"{self.model.config.num_labels} labels, so it can't be given others; use another "
+                "model."
             )
         return names[-1]
 
@@ -195,9 +184,6 @@ class HFSeqTCModel(_Classifier):
 
 TOKEN_HEAD = "score"
 """What transformers calls the head of a decoder, which is applied before a token is chosen."""
-
-PROBLEMS = ("single_label_classification", "multi_label_classification")
-"""A configuration's ``problem_type`` for one label a text, and for several."""
 
 
 class HFNLIModel(_Classifier):
@@ -239,19 +225,6 @@ class HFNLIModel(_Classifier):
             contradiction=contradicts,
             template=self.template,
         )
-
-
-def class_labels(config: Any) -> list[str]:
-    """Return a transformers configuration's labels in the order of the outputs."""
-    return distinct([str(config.id2label[index]) for index in sorted(config.id2label)])
-
-
-def distinct(labels: Sequence[str]) -> list[str]:
-    """Return the labels, those that stand twice with their index, since answers go by label.
-
-    The hub's ImageNet has two cranes: the bird, and the machine, here ``crane (517)``.
-    """
-    return [f"{name} ({i})" if name in labels[:i] else name for i, name in enumerate(labels)]
 
 
 def entailment_classes(labels: list[str]) -> tuple[int, int]:

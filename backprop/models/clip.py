@@ -18,10 +18,11 @@ from backprop.handlers.images import ImageClasses, ImageLabels, ImageVectors
 from backprop.handlers.pairs import PairVectors
 from backprop.handlers.text_vectors import TextVectors
 from backprop.handlers.tokens import Tokens
+from backprop.models.heads import load_heads, save_heads
 from backprop.models.hf import HFModel, tokens_of
-from backprop.models.image_training import ImageTraining, join_sides, load_head, save_head
+from backprop.models.image_training import ImageTraining, join_sides
 from backprop.models.places import find_folder
-from backprop.models.training_rows import limit_of, padded, text_of
+from backprop.models.training_rows import limit_of, padded, text_of, text_row, tokens_over
 
 __all__ = ["CLIP"]
 
@@ -64,7 +65,11 @@ class CLIP(ImageTraining, HFModel):
         super().__init__(model_path, *args, **options)
         self.template = template
         self.labels, self.multi_label = list(labels), multi_label
-        self.own_head = load_head(find_folder(model_path)).to(self.device) if labels else None
+        self.own_head = None
+        if labels:
+            outputs = {"image-classification": len(self.labels)}
+            heads = load_heads(find_folder(model_path), self._dimensions(), outputs)
+            self.own_head = heads["image-classification"].to(self.device)
 
     def settings(self) -> dict[str, Any]:
         """Return the template, and the classes of a head beside the model."""
@@ -74,7 +79,8 @@ class CLIP(ImageTraining, HFModel):
     def save_files(self, folder: Path) -> None:
         """Write the model in hub format, and beside it a head that is no part of it."""
         super().save_files(folder)
-        save_head(self.own_head, folder)
+        if self.own_head is not None:
+            save_heads({"image-classification": self.own_head}, folder)
 
     def image_vectors(self) -> ImageVectors:
         """Return the handler of ``image-vectorisation``."""
@@ -150,16 +156,21 @@ class CLIP(ImageTraining, HFModel):
         """Return the rows as one batch, texts padded as the model was trained."""
         return padded(self._tokens, rows)
 
+    def cut(self, params: Mapping[str, Any], task: str) -> int:
+        """Return how many tokens ``process_batch`` cuts off a row's text, if it has one."""
+        return tokens_over(self._tokens, *self._text(params)) if "text" in task else 0
+
     def head(self, task: str) -> nn.Linear | None:
         """Return the last layer of ``image-classification``, once there are classes."""
         return self.own_head if task == "image-classification" else None
 
     def _text_row(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        limit = limit_of(params, "max_length", self._tokens.max_length)
-        [encoding] = self._tokens.plain([text_of(params, "text")])
-        encoding.truncate(max(limit - self._tokens.special, 1))
-        arrays = self._tokens.arrays([self._tokens.wrap(encoding)])
-        return {name: array[0].tolist() for name, array in arrays.items()}
+        text, limit = self._text(params)
+        return text_row(self._tokens, text, limit)
+
+    def _text(self, params: Mapping[str, Any]) -> tuple[str, int]:
+        """Return a row's text and its limit in tokens."""
+        return text_of(params, "text"), limit_of(params, "max_length", self._tokens.max_length)
 
     def _new_head(self, labels: Sequence[str]) -> None:
         """Put a linear head over the image vectors that begins as the zero-shot classifier.

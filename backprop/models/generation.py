@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from tokenizers import pre_tokenizers
 from torch import Tensor
-from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -35,6 +34,7 @@ from backprop.handlers.spans import located
 from backprop.handlers.summaries import Summaries, WrittenEmotions
 from backprop.handlers.writer import Writer
 from backprop.inputs import Row
+from backprop.losses import writing_loss
 from backprop.models.base import without_progress_bars
 from backprop.models.hf import HFTextGenerationModel, chat_template, output_limit
 from backprop.models.training_prompts import (
@@ -177,14 +177,15 @@ class HFSeq2SeqTGModel(_Writing):
         return collate(rows, {"input_ids": self.tokenizer.pad_token_id or 0})
 
     def training_step(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the mean cross-entropy of a token that is to be written."""
-        loss: Tensor = self.model(
+        """Return the mean loss of a row's text; see ``writing_loss``."""
+        labels = batch["labels"]
+        logits = self.model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            labels=batch["labels"],
+            decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(labels),
             use_cache=False,
-        ).loss
-        return loss
+        ).logits
+        return writing_loss(logits, labels)
 
     def _question(self, params: Mapping[str, Any]) -> Lesson:
         row, beside = self._recent(params)
@@ -257,7 +258,7 @@ class HFCausalLMTGModel(_Writing):
         return collate(rows)
 
     def training_step(self, batch: Mapping[str, Any]) -> Tensor:
-        """Return the mean cross-entropy of a token that is to be written; prompts have none."""
+        """Return the mean loss of a row's text, prompts left out; see ``writing_loss``."""
         labels = batch["labels"]
         wanted = (labels != IGNORED).any(0).nonzero()
         first = max(int(wanted[0]), 1) if len(wanted) else labels.shape[1]
@@ -269,9 +270,7 @@ class HFCausalLMTGModel(_Writing):
             use_cache=False,
             logits_to_keep=kept,
         ).logits[:, -kept:-1]
-        return functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels[:, first:].flatten(), ignore_index=IGNORED
-        )
+        return writing_loss(logits, labels[:, first:])
 
     def _lesson(self, params: Mapping[str, Any], task: str) -> Lesson:
         lesson = super()._lesson(params, task)

@@ -18,17 +18,16 @@ from backprop.handlers.hypernyms import HypernymLabels, class_names
 from backprop.handlers.images import ImageClasses, ImageVectors
 from backprop.models import efficientnet_lite
 from backprop.models.base import PathModel
-from backprop.models.classification import class_labels, distinct
-from backprop.models.hf import HFModel, read_preprocessor, write_preprocessor
-from backprop.models.image_training import (
-    ImageTraining,
-    find_head,
-    load_head,
+from backprop.models.heads import (
+    class_labels,
+    distinct,
+    load_heads,
     problem_type,
-    replace_head,
-    save_head,
+    save_heads,
     tell_config,
 )
+from backprop.models.hf import HFModel, read_preprocessor, write_preprocessor
+from backprop.models.image_training import ImageTraining, head_name, replace_head
 from backprop.models.places import find_folder, read_json
 from backprop.optional import load
 from backprop.pictures import describe
@@ -73,8 +72,11 @@ class HFImageModel(ImageTraining, HFModel):
         config = self.model.config
         self.labels = class_labels(config) if self.has_head else list(labels)
         self.multi_label = config.problem_type == SEVERAL if self.has_head else multi_label
-        beside = bool(labels) and not self.has_head
-        self.own_head = load_head(find_folder(model_path)).to(self.device) if beside else None
+        self.own_head = None
+        if labels and not self.has_head:
+            outputs = {"image-classification": len(self.labels)}
+            heads = load_heads(find_folder(model_path), _width(config), outputs)
+            self.own_head = heads["image-classification"].to(self.device)
         self.tasks = tasks or (list(self.HANDLERS) if self.labels else ["image-vectorisation"])
 
     def settings(self) -> dict[str, Any]:
@@ -86,7 +88,8 @@ class HFImageModel(ImageTraining, HFModel):
     def save_files(self, folder: Path) -> None:
         """Write the model in hub format, and beside it a head that is no part of it."""
         super().save_files(folder)
-        save_head(self.own_head, folder)
+        if self.own_head is not None:
+            save_heads({"image-classification": self.own_head}, folder)
 
     def head(self, task: str) -> nn.Linear | None:
         """Return the last layer of ``image-classification``."""
@@ -94,8 +97,9 @@ class HFImageModel(ImageTraining, HFModel):
             return None
         if not self.has_head:
             return self.own_head
-        found = find_head(self.model)
-        return found[2] if found is not None else None
+        name = head_name(self.model)
+        layer: nn.Linear | None = None if name is None else self.model.get_submodule(name)
+        return layer
 
     def image_classes(self) -> ImageClasses:
         """Return the handler of ``image-classification``."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -17,25 +15,14 @@ from backprop.errors import InputError, UnsupportedTaskError
 from backprop.handlers.pixels import Pixels
 from backprop.models.augment import augment
 from backprop.models.base import BaseModel, Model
+from backprop.models.heads import last_layers, replace_layer
 from backprop.models.training_rows import Classes
 from backprop.pictures import Picture, describe, open_picture
 
-__all__ = [
-    "ImageTraining",
-    "find_head",
-    "join_sides",
-    "load_head",
-    "problem_type",
-    "read_labels",
-    "replace_head",
-    "save_head",
-    "tell_config",
-]
+__all__ = ["ImageTraining", "head_name", "join_sides", "read_labels", "replace_head"]
 
 VECTORS = "vectors"
 """Name that a batch of pictures has where vectors are asked for, not classes."""
-
-HEAD = "classifier.safetensors"
 
 
 class ImageTraining(BaseModel):
@@ -190,27 +177,10 @@ def read_labels(
     return names
 
 
-# --- Heads -------------------------------------------------------------------------------
-
-
-def find_head(model: Any) -> tuple[nn.Module, str, nn.Linear] | None:
-    """Return a transformers classifier's last linear layer, with the module it is in and its name.
-
-    None where there is no such layer, or several.
-    """
-    body = f"{model.base_model_prefix}."
-    found = [
-        (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == model.config.num_labels
-        and not path.startswith(body)
-    ]
-    if len(found) != 1:
-        return None
-    [(path, layer)] = found
-    parent, _, name = path.rpartition(".")
-    return model.get_submodule(parent), name, layer
+def head_name(model: Any) -> str | None:
+    """Return the name of a transformers classifier's last layer; None of several, or without."""
+    names = last_layers(model)
+    return names[0] if len(names) == 1 else None
 
 
 def replace_head(model: Any, outputs: int) -> None:
@@ -219,44 +189,14 @@ def replace_head(model: Any, outputs: int) -> None:
     Raises:
         UnsupportedTaskError: it has no such layer, or several.
     """
-    found = find_head(model)
-    if found is None:
+    name = head_name(model)
+    if name is None:
         raise UnsupportedTaskError(
             f"{type(model).__name__} can't learn classes of its own: one linear layer with an "
             f"output for each of its {model.config.num_labels} classes was looked for; use "
             "another model, such as efficientnet-lite0."
         )
-    parent, name, layer = found
-    parent.add_module(name, nn.Linear(layer.in_features, outputs).to(layer.weight))
-    model.num_labels = outputs
-
-
-def tell_config(config: Any, labels: Sequence[str], *, multi_label: bool) -> None:
-    """Write a model's classes into its transformers configuration."""
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = problem_type(multi_label)
-
-
-def problem_type(multi_label: bool) -> str:
-    """Return transformers' word for whether a row may have several labels."""
-    return f"{'multi' if multi_label else 'single'}_label_classification"
-
-
-def save_head(head: nn.Linear | None, folder: Path) -> None:
-    """Write a head that is no part of the model's own files, if there is one."""
-    if head is not None:
-        state = {name: own.detach().cpu().contiguous() for name, own in head.state_dict().items()}
-        save_file(state, folder / HEAD)
-
-
-def load_head(folder: Path) -> nn.Linear:
-    """Return the head that ``save_head`` wrote."""
-    state = load_file(folder / HEAD)
-    outputs, inputs = state["weight"].shape
-    head = nn.Linear(inputs, outputs)
-    head.load_state_dict(state)
-    return head
+    replace_layer(model, name, outputs)
 
 
 def join_sides(images: Tensor, texts: Tensor) -> Tensor:

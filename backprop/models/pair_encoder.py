@@ -105,10 +105,17 @@ class PairEncoder(BaseModel):
             return super().process_batch(params, task)
         row = {}
         for side in SIDES[task]:
-            own = {name: value for name, value in params.items() if name not in {*BOTH} - {side}}
+            own = _params_of(side, params)
             features = self.parts()[side].process_batch(own, task=f"{side}-vectorisation")
             row.update(_named(side, features))
         return row
+
+    def cut(self, params: Mapping[str, Any], task: str) -> int:
+        """Return how many tokens ``process_batch`` cuts off a row, on all sides of ``task``."""
+        return sum(
+            self.parts()[side].cut(_params_of(side, params), f"{side}-vectorisation")
+            for side in SIDES[task]
+        )
 
     def training_step(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the vectors of the sides the batch has, shape (n, dim); of both, with norm 1."""
@@ -131,6 +138,11 @@ SIDES: Mapping[str, tuple[str, ...]] = {
     "text-vectorisation": BOTH[1:],
 }
 """Task string to the sides it needs."""
+
+
+def _params_of(side: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without what is the other side's."""
+    return {name: value for name, value in params.items() if name not in {*BOTH} - {side}}
 
 
 def _named(side: str, features: Features) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from backprop.handlers.text_vectors import TextVectors
 from backprop.handlers.tokens import Tokens
 from backprop.models import starter_adapters
 from backprop.models.base import PathModel
+from backprop.models.heads import load_heads, save_heads
 from backprop.models.hf import TEXT_INPUTS, kept_tokens, read_tokenizer, write_tokenizer
 from backprop.models.places import find_folder
 from backprop.models.training_rows import (
@@ -46,8 +46,6 @@ TEMPLATES = ("{}", "This is about {}.")
 
 CALIBRATION = Calibration(slope=13.0, middle=0.17, temperature=0.055)
 """Fitted by log-loss for all-minilm-l6-v2: bench/quality/zero_shot_text.py."""
-
-HEADS_FILE = "classifier.safetensors"
 
 BERT_RANGE = 0.02
 """Standard deviation of BERT's new weights (Devlin et al. 2018, arXiv:1810.04805)."""
@@ -116,7 +114,7 @@ class STModel(PathModel):
         self.classes: dict[str, Classes] = {}
         self.heads = nn.ModuleDict()
         if classes:
-            self._read_heads(folder / HEADS_FILE, classes)
+            self._read_heads(folder, classes)
         if adapter is not None:
             self._adapt(starter_adapters.read(adapter))
 
@@ -148,9 +146,7 @@ class STModel(PathModel):
         """Write a sentence-transformers folder, and beside its files the heads, if any."""
         self.model.save_pretrained(str(folder), create_model_card=False)
         write_tokenizer(self.tokenizer_json, folder)
-        weights = {name: value.contiguous() for name, value in self.heads.state_dict().items()}
-        if weights:
-            save_file(weights, folder / HEADS_FILE)
+        save_heads(dict(self.heads.items()), folder)
 
     def tokens(self) -> Tokens:
         """Return the torch-free tokenizer."""
@@ -303,22 +299,14 @@ class STModel(PathModel):
         nn.init.zeros_(head.bias)
         return head.to(self.device)
 
-    def _read_heads(self, path: Path, classes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Fill the heads with the weights that ``save_files`` wrote.
-
-        Raises:
-            ArtefactError: the file is missing, or its heads are others.
-        """
+    def _read_heads(self, folder: Path, classes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take the heads that ``save_files`` wrote."""
         for task, own in classes.items():
             self.classes[task] = Classes(tuple(own["labels"]), bool(own["multi_label"]))
-            self.heads[task] = self._new_head(len(own["labels"]))
-        try:
-            self.heads.load_state_dict(load_file(path))
-        except (OSError, RuntimeError) as error:
-            raise ArtefactError(
-                f"{path.parent.name} has no heads for {', '.join(classes)} in {path.name} "
-                f"({error}); save the model again."
-            ) from error
+        outputs = {task: len(own.labels) for task, own in self.classes.items()}
+        width = int(self.model.get_embedding_dimension())
+        self.heads.update(load_heads(folder, width, outputs))
+        self.heads.to(self.device)
 
 
 CLASS_TASKS = ("text-classification", "emotion")

@@ -76,7 +76,8 @@ def tokens_over(tokens: Tokens, text: str, limit: int) -> int:
 
 
 def text_inputs(tokens: Tokens, encoding: Encoding) -> dict[str, Any]:
-    """Return the arrays the model takes, as lists of the encoding's own length."""
+    """Return the arrays the model takes, as lists of the encoding's length, ``pad_to`` at least."""
+    encoding.pad(tokens.pad_to, pad_id=tokens.pad, direction="left" if tokens.pad_left else "right")
     lists = {
         "input_ids": encoding.ids,
         "attention_mask": encoding.attention_mask,

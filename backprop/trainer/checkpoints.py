@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +25,11 @@ __all__ = ["Checkpoint", "Saved", "identity"]
 MANIFEST, STATE, NOW, BEST = "manifest.json", "state.json", "now.safetensors", "best.safetensors"
 FORMAT = 1
 """Raised when a checkpoint of an earlier release can't be read any more."""
+
+DAMAGE = (
+    *(manifest.FolderFault, SafetensorError, OSError, RecursionError),
+    *(AttributeError, LookupError, TypeError, ValueError),  # whole, but not what ``write`` writes
+)
 
 # Where and how often it is kept has no say in what is computed.
 NO_PART = {"checkpoint", "checkpoint_every_s", "fingerprint"}
@@ -72,21 +79,31 @@ class Checkpoint:
                 f"checkpoint={str(self.folder)!r} is there and is no checkpoint, so it is left "
                 "alone; name a folder that is empty or does not exist."
             )
-        try:
+        with self._damage_told():
             listed = manifest.read_manifest(self.folder / MANIFEST)
             manifest.verify(self.folder, listed, ignore={MANIFEST})
             state = manifest.read_json(self.folder / STATE)
-        except manifest.FolderFault as fault:
-            raise ArtefactError(
-                f"The checkpoint {str(self.folder)!r} is damaged: {fault}; delete the folder to "
-                "train from the start."
-            ) from fault
         self._check_identity(state)
+        with self._damage_told():
+            return self._saved(state)
+
+    def _saved(self, state: Mapping[str, Any]) -> Saved:
         now, best = load_file(self.folder / NOW), load_file(self.folder / BEST)
         position = Position.from_json(unflatten(state["position"], {}))
         optimisation = unflatten(state["optimisation"], now)
         now = {name: now[name] for name in now if not name.startswith("optimisation.")}
         return Saved(position, now, best, optimisation)
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """Turn whatever reading a damaged or made-up folder leads to into ArtefactError."""
+        try:
+            yield
+        except DAMAGE as fault:
+            raise ArtefactError(
+                f"The checkpoint {str(self.folder)!r} is damaged: {fault}; delete the folder to "
+                "train from the start."
+            ) from fault
 
     def write(self, saved: Saved) -> None:
         """Replace what the folder holds; a kill at any moment leaves the old or the new."""
@@ -104,7 +121,8 @@ class Checkpoint:
             manifest.write_manifest(new / MANIFEST, manifest.describe(new))
 
     def _check_identity(self, state: Mapping[str, Any]) -> None:
-        theirs: Mapping[str, Any] = state.get("identity", {})
+        found = state.get("identity")
+        theirs: Mapping[str, Any] = found if isinstance(found, dict) else {}
         names = dict.fromkeys([*self.identity, *theirs])
         ours = self.identity
         differing = [name for name in names if theirs.get(name) != ours.get(name)]

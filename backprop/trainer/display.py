@@ -22,7 +22,7 @@ REFRESH_S = 0.25
 
 
 @dataclass(frozen=True)
-class Run:
+class Outline:
     """What does not change during a run: its title, epochs, and rows an epoch (0: unknown)."""
 
     title: str
@@ -56,7 +56,7 @@ def display(settings: Settings, *, rows: int, title: str, show: bool) -> Display
     The level of the logger ``backprop.trainer``, or of ``backprop``, above INFO quiets both.
     """
     own = logger.level or logging.getLogger("backprop").level
-    run = Run(title, settings.epochs, rows, settings.monitor)
+    run = Outline(title, settings.epochs, rows, settings.monitor)
     if not show or own > logging.INFO:
         return Silent()
     if sys.stderr is not None and sys.stderr.isatty():
@@ -87,7 +87,7 @@ class Silent:
 class Lines(Silent):
     """Logs one line an epoch."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Outline) -> None:
         self._run = run
 
     def start(self, position: Position) -> None:
@@ -103,7 +103,7 @@ class Lines(Silent):
 class Terminal:
     """Shows a bar for the epoch under way, and a line for each that ended."""
 
-    def __init__(self, run: Run, console: Console) -> None:
+    def __init__(self, run: Outline, console: Console) -> None:
         self._run = run
         self._console = console
         columns = (
@@ -149,7 +149,7 @@ class Terminal:
         self._bar.stop()
 
 
-def figures(position: Position, run: Run) -> str:
+def figures(position: Position, run: Outline) -> str:
     """Return what stands behind the bar: loss, last validation, speed, time left at most."""
     parts = []
     if position.rows:
@@ -163,7 +163,7 @@ def figures(position: Position, run: Run) -> str:
     return " · ".join(parts)
 
 
-def time_left(position: Position, run: Run, rate: float) -> list[str]:
+def time_left(position: Position, run: Outline, rate: float) -> list[str]:
     """Return how long it takes if no epoch is saved by stopping early; nothing if unknown."""
     if not run.rows:
         return []
@@ -174,14 +174,14 @@ def time_left(position: Position, run: Run, rate: float) -> list[str]:
     return [f"{clock(seconds)} left"]
 
 
-def epoch_line(ended: Epoch, run: Run, *, best: bool) -> str:
+def epoch_line(ended: Epoch, run: Outline, *, best: bool) -> str:
     """Return one line of what an epoch came to: the loss, and what picks the best of them."""
     shown = [name for name in dict.fromkeys(("loss", run.monitor)) if name in ended.metrics]
     validation = ", ".join(f"{name} {ended.metrics[name]:.4g}" for name in shown)
     parts = [f"loss {ended.loss:.4g}", f"val {validation}" if shown else "", clock(ended.seconds)]
     number = f"{ended.number:>{len(str(run.epochs))}}/{run.epochs}"
-    figures = " · ".join(part for part in parts if part)
-    return f"epoch {number}  {figures}{'  (best)' if best else ''}"
+    said = " · ".join(part for part in parts if part)
+    return f"epoch {number}  {said}{'  (best)' if best else ''}"
 
 
 def clock(seconds: float) -> str:

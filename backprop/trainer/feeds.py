@@ -87,7 +87,7 @@ class LoaderFeed:
 
     Args:
         loader: iterated anew each epoch, or a callable that returns what is iterated.
-        rows_per_step: batches are gathered up to so many rows; None makes each a step.
+        rows_per_step: batches are gathered until they have so many rows; None makes each a step.
         seed: whatever the loader draws at random follows from it.
         index: number of this process.
         count: of processes. Every process goes through all batches and takes each ``count``-th of

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ def fit(
         configure_optimizers: see ``optimisers.custom``; replaces AdamW and the schedule.
         parameter_groups: see ``optimisers.default``.
         train_dataloader: yields batches, and replaces ``rows`` and ``batch``; iterated once an
-            epoch. With ``optimal_batch_size``, batches up to so many rows make one step.
+            epoch. With ``optimal_batch_size``, batches make one step once they have so many rows.
         show: whether to show progress.
         title: printed above it.
 
@@ -94,7 +95,7 @@ def fit(
         title=title,
         show=show and processes.is_main,
     )
-    with kept(processes.device):
+    with kept(processes.device), _left_in_eval_mode(module):
         run = Run(module, passes, feed, validate, settings, processes, shown)
         run.optimisation = (
             optimisers.custom(configure_optimizers, module)
@@ -103,6 +104,14 @@ def fit(
         )
         run.begin(_facts(module, processes, plan), plan)
         return run.train()
+
+
+@contextmanager
+def _left_in_eval_mode(module: nn.Module) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        module.eval()
 
 
 def _check(

@@ -106,17 +106,19 @@ class Position:
         self.step, self.rows, self.loss, self.training_s = 0, 0, 0.0, 0.0
         return ended
 
-    def ended(self, epochs: int, patience: int) -> Stopped | None:
+    def ended(self, epochs: int, patience: int, least: int = 0) -> Stopped | None:
         """Return why there is no further epoch; None where there is one.
 
         Args:
             epochs: how many there are at most.
             patience: epochs without improvement that are enough; 0 is never enough.
+            least: epochs there are in any case.
         """
         if len(self.epochs) >= epochs:
             return "epochs"
         waited = len(self.epochs) - self.best_epoch
-        return "early" if patience and waited >= patience else None
+        is_enough = patience and waited >= patience and len(self.epochs) >= least
+        return "early" if is_enough else None
 
     def history(self, stopped: Stopped, rows_per_step: int) -> History:
         """Return what the caller of the run gets."""

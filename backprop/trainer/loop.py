@@ -108,7 +108,6 @@ class Run:
         finally:
             self.display.stop()
             self.module.zero_grad(set_to_none=True)
-            self.module.eval()
         return self.position.history(stopped, self.settings.rows_per_step)
 
     def _train(self) -> Stopped:
@@ -128,7 +127,9 @@ class Run:
 
     def _ended(self) -> Stopped | None:
         settings = self.settings
-        return self.position.ended(settings.epochs, settings.early_stopping_epochs)
+        return self.position.ended(
+            settings.epochs, settings.early_stopping_epochs, settings.decay_epochs or 0
+        )
 
     def _interrupted(self) -> Stopped:
         self._save()
@@ -294,6 +295,8 @@ class Run:
             self._tick()
 
     def _go_on(self, saved: Saved) -> None:
+        for tensors in filter(None, (saved.now, saved.best)):
+            self.weights.check(tensors)
         self.position = saved.position
         self._loss = self._zero() + saved.position.loss
         self.best = saved.best

@@ -124,16 +124,12 @@ def default(
     return Optimisation(optimizer, schedule(settings.schedule, decay, settings.warmup))
 
 
-LEAST_SHARE = 0.05
-"""Of the peak rate, in epochs after the schedule has ended."""
-
-
 def schedule(name: str, steps: int, warmup: float) -> Callable[[int], float]:
     """Return the share of the peak rate at a step: 1 after the warm-up, and never 0.
 
     Args:
         name: ``"linear"``, ``"cosine"`` or ``"constant"`` after the warm-up.
-        steps: over which it goes; later ones have the least share, ``LEAST_SHARE``.
+        steps: over which it goes; later ones are as the last.
         warmup: share of them over which the rate rises in a line.
 
     Source: cosine, Loshchilov & Hutter 2017, arXiv:1608.03983.
@@ -141,8 +137,7 @@ def schedule(name: str, steps: int, warmup: float) -> Callable[[int], float]:
     rising = math.ceil(warmup * steps)
 
     def factor(step: int) -> float:
-        if step >= steps:
-            return 1.0 if name == "constant" else LEAST_SHARE
+        step = min(step, steps - 1)
         if step < rising:
             return (step + 1) / rising
         done = (step - rising) / (steps - rising)

@@ -56,9 +56,10 @@ class Passes:
     def gradients(self, work: Work, *place: int) -> Tensor:
         """Leave the gradient of the mean loss over ``work``, and return that loss, a scalar.
 
-        Both are this process's share; those of all processes add up to the whole. The gradient
-        is the same, but for rounding, in however many parts it is computed: when memory runs out
-        the parts are halved and the step is done again, with the same random numbers.
+        Both are this process's share; those of all processes add up to the whole. In however
+        many parts it is computed, the gradient is the same but for rounding and for what rows of
+        one part have to do with each other: triplets, norms over a batch, dropout drawn for it.
+        When memory runs out the parts are halved and the step is done again.
 
         Args:
             work: one step.

@@ -45,6 +45,7 @@ class Settings:
         warmup: share of these steps over which the rate rises to its peak, 0 to 1.
         schedule: how it falls afterwards: ``"linear"``, ``"cosine"`` or ``"constant"``.
         decay_epochs: epochs over which it does; in those after it stays low. None is all of them.
+            Before that it does not stop early: figures often dip while the rate is high.
         max_grad_norm: gradients of a larger L2 norm are scaled down to it; None leaves them.
         seed: of the order of rows and of all that is drawn at random; below 2**32.
         monitor: which of the validation's figures picks the best epoch.

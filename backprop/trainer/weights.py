@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from backprop.errors import ArtefactError
+
 __all__ = ["Weights"]
 
 
@@ -30,6 +32,23 @@ class Weights:
     def copy(self) -> dict[str, Tensor]:
         """Return copies in main memory."""
         return {name: each.to("cpu", copy=True) for name, each in self.now().items()}
+
+    def check(self, saved: Mapping[str, Tensor]) -> None:
+        """See that ``put`` can take ``saved``, which comes from a file.
+
+        Raises:
+            ArtefactError: it has other tensors, or others of a name.
+        """
+        found, own = (
+            {name: (each.shape, each.dtype) for name, each in tensors.items()}
+            for tensors in (saved, self.now())
+        )
+        if found != own:
+            differing = sorted(name for name in {*found, *own} if found.get(name) != own.get(name))
+            raise ArtefactError(
+                f"The checkpoint does not fit the model: {', '.join(differing[:5])} differ; delete "
+                "its folder to train from the start."
+            )
 
     def put(self, saved: Mapping[str, Tensor]) -> None:
         """Overwrite all by what ``copy`` or ``now`` returned."""
