@@ -217,11 +217,12 @@ def test_a_folder_of_images_has_a_folder_a_class(tmp_path: Path) -> None:
     [
         (3, "received 3 of type int"),
         ("no such file.csv", "no file or folder 'no such file.csv'"),
+        ("text,label\nhi,a\n" * 999, "no file or folder 'text,label"),
         ([1, 2], "item 0 is 1 of type int"),
         ({"train": Dataset({"text": []}, {}), "test": Dataset({}, {})}, "params['train']"),
         (Frame({1: [], "1": []}), "same name"),
     ],
-    ids=["number", "missing", "no rows", "several datasets", "twice"],
+    ids=["number", "missing", "content", "no rows", "several datasets", "twice"],
 )
 def test_what_holds_no_table_is_refused(params: Any, part: str) -> None:
     assert part in fault("text-classification", params)
@@ -292,8 +293,9 @@ def test_every_way_to_finetune_is_tried_above() -> None:
 
 
 def test_labels_may_be_whole_numbers_and_booleans() -> None:
-    data = read("text-classification", {"texts": TEXTS, "labels": [1, True, np.int64(2), np.True_]})
-    assert data.columns["labels"] == ["1", "True", "2", "True"]
+    given = [1, True, np.int64(2), np.True_, 3.0, 10**400]
+    data = read("text-classification", {"texts": list("abcdef"), "labels": given})
+    assert data.columns["labels"] == ["1", "True", "2", "True", "3", str(10**400)]
 
 
 def test_a_history_is_a_list_of_pairs() -> None:
@@ -553,6 +555,25 @@ def test_a_row_of_several_labels_counts_as_its_rarest() -> None:
     data = read("emotion", {"input_text": [f"t{i}" for i in range(100)], "output_text": outputs})
     _, aside = split(data, 0.2)
     assert sum("rare" in outputs[i] for i in aside) == 2 and len(aside) == 20
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.lists(st.sampled_from("abcde"), max_size=3, unique=True), min_size=6, max_size=30),
+    st.floats(0.1, 0.9),
+)
+def test_each_of_several_labels_keeps_a_training_row(labels: list[list[str]], share: float) -> None:
+    texts = [f"t{i}" for i in range(len(labels))]
+    params: dict[str, list[Any]] = {"texts": texts, "labels": labels}
+    data = Data("text-classification", "multi_label", params, sorted({*sum(labels, [])}), True)
+    train = split(data, share)[0] if can_spare(labels) else range(len(labels))
+    assert {label for i in train for label in labels[i]} == set(data.labels)
+
+
+def can_spare(labels: list[list[str]]) -> bool:
+    """Return whether there is a row all labels of which another row has."""
+    counts = Counter(sum(labels, []))
+    return any(all(counts[label] > 1 for label in row) for row in labels)
 
 
 def test_rows_without_labels_are_split_at_random() -> None:

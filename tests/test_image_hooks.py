@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import backprop
-from backprop.errors import InputError, UnsupportedTaskError
+from backprop.errors import ArtefactError, InputError, UnsupportedTaskError
 from backprop.losses import classification_loss, cosine_similarity_loss
 from backprop.models import CLIP, AutoModel, EfficientNet, PairEncoder, efficientnet_lite
 from backprop.models.augment import augment
@@ -351,9 +351,9 @@ def test_a_two_tower_head_begins_as_the_zero_shot_classifier(kind: str) -> None:
         ({"labels": {0: "a", 1: "a"}}, "names that differ"),
         ({"labels": ["a", "b"]}, "0, 1, 2 and so on"),
         ({"num_classes": 2}, "received None"),
-        ({"labels": {0: "a"}}, "2 labels at least"),
-        ({"labels": {}}, "2 labels at least"),
-        ({"labels": {}, "multi_label": True}, "1 labels at least"),
+        ({"labels": {0: "a"}}, "two labels at least"),
+        ({"labels": {}}, "two labels at least"),
+        ({"labels": {}, "multi_label": True}, "one label at least"),
         ({"labels": {0: "a", 1: "b"}, "num_classes": 3}, "num_classes is 3"),
     ],
     ids=str,
@@ -365,6 +365,18 @@ def test_wrong_labels_change_nothing(kind: str, given: dict[str, Any], says: str
         model.pre_finetuning(**given)
     assert model.labels == labels
     assert model.head(CLASSES) is head
+
+
+@pytest.mark.parametrize("kind", ["clip", "dinov2"])
+def test_a_head_that_does_not_fit_is_refused(kind: str, cache: Path) -> None:
+    folder = backprop.save(ready(kind, CLASSES), "own")
+    head = folder / "classifier.safetensors"
+    with pytest.raises(ArtefactError, match=r"no heads for image-classification.*\(3, \d+\)"):
+        type(fresh(kind))(folder, labels=["zebra", "ant"])
+    for content in (b"", head.read_bytes()[:-8]):
+        head.write_bytes(content)
+        with pytest.raises(ArtefactError, match="no heads for image-classification"):
+            type(fresh(kind))(folder, labels=list(LABELS.values()))
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -458,6 +470,17 @@ def test_texts_are_cut_at_the_limit(kind: str) -> None:
     pad = model.tokenizer.pad_token_id
     kept = [token for token in cut if token != pad] if kind == "siglip2" else cut
     assert kept == [*whole[:8], whole[-1]]
+
+
+@pytest.mark.parametrize("kind", ["clip", "pair"])
+@pytest.mark.parametrize("task", [TEXTS, PAIRS])
+def test_what_is_cut_off_a_text_is_counted(kind: str, task: str) -> None:
+    model = fresh(kind)
+    short = {"image": PHOTOS[0], "text": "one two"}
+    long = {**short, "text": "one two three four " * 100}
+    assert model.cut(short, task) == 0
+    assert 0 < model.cut(long, task) < model.cut({**long, "max_length": 9}, task)
+    assert model.cut(short, VECTORS) == 0
 
 
 # --- variety -------------------------------------------------------------------------------------

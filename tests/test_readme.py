@@ -11,6 +11,7 @@ import pytest
 import backprop.models
 from backprop import catalogue
 from backprop.data.columns import ALIASES
+from backprop.finetuning.options import METHODS
 from backprop.metrics.measure import MAIN
 from backprop.specs import SPECS, Training
 from backprop.tasks.base import Task
@@ -112,7 +113,7 @@ def test_the_table_of_defaults_names_real_models() -> None:
 def test_the_table_of_columns_is_that_of_the_specs() -> None:
     rows = table(README, "task | columns")
     assert list(rows) == list(SPECS)
-    figures = {figure for figure in MAIN.values()}
+    figures = set(MAIN.values())
     for task, ways_of_task in ways().items():
         named = [each for each in code(rows[task]) if each.isidentifier() or "@" in each]
         columns = {column.name for way in ways_of_task for column in way.columns}
@@ -123,9 +124,6 @@ def test_the_table_of_columns_is_that_of_the_specs() -> None:
 
 def test_every_method_is_described() -> None:
     assert set(table(README, "`method=`")) == {f'"{name}"' for name in METHODS}
-
-
-METHODS = ("auto", "full", "lora", "head")
 
 
 # --- docs/finetuning.md ------------------------------------------------------------------

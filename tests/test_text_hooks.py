@@ -320,7 +320,8 @@ def test_several_emotions_are_separated_by_commas() -> None:
 )
 def test_wrong_labels_are_refused(make: Any, kind: str) -> None:
     model = Case(make, kind, "text-classification", [], LABELS).model()
-    for labels in ({1: "a", 2: "b"}, {0: "a", 1: "a"}, {0: "a"}, {}):
+    wrong: list[Any] = [{1: "a", 2: "b"}, {0: "a", 1: "a"}, {0: "a"}, {}, ["a", "b"]]
+    for labels in wrong:
         with pytest.raises(InputError, match="label"):
             model.pre_finetuning(labels)
     unknown = {**CLASSES[0], "labels": "sport"}

@@ -16,7 +16,6 @@ from typing import Any
 
 from backprop.data.tables import Table, from_columns, from_rows
 from backprop.errors import InputError
-from backprop.pictures import describe
 
 __all__ = ["read_file", "read_folder"]
 
@@ -36,7 +35,7 @@ def read_file(path: Path) -> Table:
         InputError: no such file, another ending, not UTF-8, or not what the ending says.
     """
     if not os.path.exists(path):  # unlike Path.exists it takes a text of any length
-        raise InputError(f"There is no file or folder {describe(str(path))}; check the path.")
+        raise InputError(f"There is no file or folder {str(path)[:300]!r}; check the path.")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(

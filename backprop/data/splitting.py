@@ -51,7 +51,7 @@ def split(
     elif data.labels:
         members = _members(_rarest_labels(data.label_sets))
         kept = _taken(members, [len(rows) - 1 for rows in members], 1, wanted, random)
-        kept = _without_last_ones(kept, data.label_sets)
+        kept = _spared(kept, data.label_sets, wanted, random)
     else:
         count = min(wanted, len(data) - 1)
         kept = random.permutation(len(data))[:count].tolist()
@@ -125,19 +125,23 @@ def _rarest_labels(label_sets: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _without_last_ones(kept: Sequence[int], label_sets: Sequence[Sequence[str]]) -> list[int]:
-    """Return the rows kept aside but for those that have a label which none to train on has.
+def _spared(
+    rows: Sequence[int],
+    label_sets: Sequence[Sequence[str]],
+    wanted: int,
+    random: np.random.Generator,
+) -> list[int]:
+    """Return the rows whose labels others have too, and random ones for those that are left out.
 
-    Each class keeps a row by itself; a label that always comes with rarer ones may not.
+    A row by itself leaves its class one; but a label that always comes with rarer ones may go with
+    them.
     """
-    left = Counter(label for labels in label_sets for label in labels)
-    left.subtract(label for row in kept for label in label_sets[row])
-    spared = []
-    for row in kept:
-        if all(left[label] for label in label_sets[row]):
+    counts = Counter(label for labels in label_sets for label in labels)
+    spared: list[int] = []
+    for row in dict.fromkeys([*rows, *random.permutation(len(label_sets)).tolist()]):
+        if len(spared) < wanted and all(counts[label] > 1 for label in label_sets[row]):
+            counts.subtract(label_sets[row])
             spared.append(row)
-        else:
-            left.update(label_sets[row])
     return spared
 
 

@@ -165,7 +165,7 @@ class LogitsObjective(Objective):
         )
 
     def _size(self) -> dict[str, int]:
-        """Return the argument for the size pictures are seen at, where another suits them better."""
+        """Return the argument for the size pictures are seen at, where another suits better."""
         if not isinstance(self.model, EfficientNet):
             return {}
         pictures = self.data.columns["images"]

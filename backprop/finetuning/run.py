@@ -20,21 +20,26 @@ from backprop.errors import UnsupportedTaskError
 from backprop.finetuning.adapters import lora
 from backprop.finetuning.answers import Answers, Ask
 from backprop.finetuning.choice import Choice, choose, form_of
+from backprop.finetuning.few import are_few, prototypes, with_names
 from backprop.finetuning.heads import Head, cache, solve
 from backprop.finetuning.loaders import Validation, user_step
 from backprop.finetuning.objectives import Objective, objective_for
 from backprop.finetuning.options import Options, lengths_of
-from backprop.finetuning.recipes import recipe_for
+from backprop.finetuning.recipes import Recipe, recipe_for
 from backprop.finetuning.thresholds import fold_thresholds
 from backprop.finetuning.weights import class_weights, freeze_embeddings
 from backprop.metrics import Measures
-from backprop.models.base import BaseModel
+from backprop.models.base import BaseModel, PathModel
+from backprop.models.pair_encoder import PairEncoder
 from backprop.report import Report
 from backprop.trainer import History, Settings, fit
 
 __all__ = ["finetune"]
 
 logger = logging.getLogger(__name__)
+
+OWN_CLASSES = (PathModel, PairEncoder)
+"""Pretrained models, for which recipes were measured; a user's own may need many epochs."""
 
 
 def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: Ask) -> Report:
@@ -63,12 +68,15 @@ def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: As
     torch.manual_seed(options.seed)
     weights = class_weights(options.class_weights, data, train)
     options.check()
+    given = len(train)
+    if options.train_dataloader is None and are_few(data, train) and model.classifies(task):
+        data, train = with_names(data, train)
     objective = objective_for(data)(
         model, data, lengths, Answers(ask, _asked(task, lengths)), weights
     )
     objective.prepare()
     try:
-        run = _Run(objective, options, train, aside)
+        run = _Run(objective, options, train, aside, given)
         run.note_cut()
         run.learn()
     finally:
@@ -87,13 +95,19 @@ class _Run:
     """One finetuning, step by step."""
 
     def __init__(
-        self, objective: Objective, options: Options, train: Sequence[int], aside: Sequence[int]
+        self,
+        objective: Objective,
+        options: Options,
+        train: Sequence[int],
+        aside: Sequence[int],
+        given: int,
     ) -> None:
         self.objective = objective
         self.model = objective.model
         self.options = options
         self.train = train
         self.aside = aside
+        self.given = given  # training rows; further ones are the names of labels
         self.layer = self.model.head(objective.data.task)
         self.choice = self._choose()
         self.history: History | None = None
@@ -164,7 +178,10 @@ class _Run:
         """
         self.cached = cache(self.objective, layer, self.train)
         self.cached_aside = cache(self.objective, layer, self.aside) if self.aside else None
-        self.head = solve(self.cached, self.cached_aside, **self._classes())
+        if self.choice.method == "full" and are_few(self.data, self.train):
+            self.head = prototypes(self.cached, len(self.data.labels))
+        else:
+            self.head = solve(self.cached, self.cached_aside, **self._classes())
         self.head.put(layer)
 
     def _use_all_rows(self, layer: nn.Linear) -> None:
@@ -235,14 +252,21 @@ class _Run:
             title=f"{self.data.task}: {self.model.name or type(self.model).__name__}",
         )
 
+    def _recipe(self) -> Recipe:
+        few = self.choice.method == "full" and are_few(self.data, self.train)
+        form = form_of(self.objective)
+        return recipe_for("few" if few and form == "classes" else form, self.choice.method)
+
     def _settings(self, validation: Validation) -> Settings:
         options = self.options
-        recipe = recipe_for(form_of(self.objective), self.choice.method)
+        recipe = self._recipe()
+        planned = options.learning_rate is None and isinstance(self.model, OWN_CLASSES)
         rows_per_step = options.optimal_batch_size
         if rows_per_step is None and options.batch_size is None:
             rows_per_step = recipe.rows_per_step
         return Settings(
-            epochs=options.epochs,
+            # The rate has fallen to nothing by then.
+            epochs=min(options.epochs, recipe.passes) if planned else options.epochs,
             batch_size=options.batch_size,
             optimal_batch_size=rows_per_step,
             # Without rows to judge by nothing says when to stop.
@@ -250,7 +274,7 @@ class _Run:
             learning_rate=options.learning_rate or recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             warmup=recipe.warmup,
-            decay_epochs=recipe.passes,
+            decay_epochs=min(options.epochs, recipe.passes) if planned else None,
             seed=options.seed,
             monitor=validation.monitor,
             maximise=validation.maximise,
@@ -288,7 +312,7 @@ class _Run:
             method=self.choice.method,
             why=self.choice.why,
             labels=self.data.labels,
-            rows={"train": len(self.train), "validation": len(self.aside)},
+            rows={"train": self.given, "validation": len(self.aside)},
             settings=self._shown_settings(),
             history=epochs,
             best_epoch=history.best_epoch if history else 0,
@@ -307,13 +331,12 @@ class _Run:
     def _shown_settings(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"seed": self.options.seed}
         if self.head is not None:
-            shown["head_strength"] = self.head.strength
+            shown["head_strength"] = self.head.strength or "prototypes"
         if self.history is not None:
-            recipe = recipe_for(form_of(self.objective), self.choice.method)
+            recipe = self._recipe()
             shown["learning_rate"] = self.options.learning_rate or recipe.learning_rate
             shown["batch_size"] = self.history.batch_size
             shown["rows_per_step"] = self.history.rows_per_step
-            shown["epochs"] = self.options.epochs
         return {**shown, **dict(self.options.lengths)}
 
 

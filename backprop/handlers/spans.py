@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Encoding
 
 from backprop.engines import Array, Engine
@@ -107,6 +106,9 @@ class SpanAnswers:
         engine: has the function ``spans``; column 0 is start, 1 is end.
         tokens: the model's tokenizer.
         no_answer_bias: added to the null score when ``allow_no_answer``.
+        brevity: times the natural logarithm of a span's number of tokens, taken off its score.
+            Start and end are scored alone, so without it they are sometimes those of two answers,
+            with a sentence between.
         stride: tokens that neighbouring windows share.
         null_token: id of the token whose scores stand for no answer, which some models have last;
             the first token by default.
@@ -120,12 +122,14 @@ class SpanAnswers:
         tokens: Tokens,
         *,
         no_answer_bias: float = 0.0,
+        brevity: float = 0.0,
         stride: int = 128,
         null_token: int | None = None,
     ) -> None:
         self.engine = engine
         self.tokens = tokens
         self.no_answer_bias = no_answer_bias
+        self.brevity = brevity
         self.stride = stride
         self.null_token = null_token
 
@@ -150,7 +154,7 @@ class SpanAnswers:
         logits = in_batches(windows.encodings, windows.lengths, self._run)
         found: list[list[_Candidate]] = [[] for _ in rows]
         for owner, encoding, scores in zip(windows.owners, windows.encodings, logits, strict=True):
-            found[owner].append(_best(scores, encoding, self.null_token))
+            found[owner].append(_best(scores, encoding, self.null_token, self.brevity))
         return [
             answer_of(self._choose(row["context"], candidates, options), options)
             for row, candidates in zip(rows, found, strict=True)
@@ -184,20 +188,16 @@ class _Candidate:
     end: int
 
 
-def _best(logits: Array, encoding: Encoding, null_token: int | None) -> _Candidate:
+def _best(logits: Array, encoding: Encoding, null_token: int | None, brevity: float) -> _Candidate:
     inside = np.array([sequence == 1 for sequence in encoding.sequence_ids])
     starts = np.where(inside, logits[:, 0], -np.inf)
     ends = np.where(inside, logits[:, 1], -np.inf)
     scores = starts[:, None] + ends[None, :]
-    scores = np.where(_in_reach(len(starts)), scores, -np.inf)
+    distance = np.arange(len(starts))[None, :] - np.arange(len(starts))[:, None]
+    in_reach = (distance >= 0) & (distance < MAX_ANSWER_TOKENS)
+    scores = scores - brevity * np.log1p(np.maximum(distance, 0))
+    scores = np.where(in_reach, scores, -np.inf)
     first, last = np.unravel_index(int(np.argmax(scores)), scores.shape)
     start, end = encoding.offsets[first][0], encoding.offsets[last][1]
     null = float(logits[null_place(encoding.ids, null_token)].sum())
     return _Candidate(float(scores[first, last]), null, start, end)
-
-
-def _in_reach(length: int) -> NDArray[np.bool_]:
-    """Return which (first, last) pairs are spans of allowed length, shape (length, length)."""
-    distance = np.arange(length)[None, :] - np.arange(length)[:, None]
-    reach: NDArray[np.bool_] = (distance >= 0) & (distance < MAX_ANSWER_TOKENS)
-    return reach

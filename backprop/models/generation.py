@@ -182,7 +182,7 @@ class HFSeq2SeqTGModel(_Writing):
         logits = self.model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
-            decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(labels),
+            labels=labels,  # shifted, they are what the decoder has read before each place
             use_cache=False,
         ).logits
         return writing_loss(logits, labels)

@@ -19,7 +19,7 @@ from backprop.models.heads import last_layers, replace_layer
 from backprop.models.training_rows import Classes
 from backprop.pictures import Picture, describe, open_picture
 
-__all__ = ["ImageTraining", "head_name", "join_sides", "read_labels", "replace_head"]
+__all__ = ["ImageTraining", "head_name", "join_sides", "replace_head"]
 
 VECTORS = "vectors"
 """Name that a batch of pictures has where vectors are asked for, not classes."""
@@ -94,7 +94,12 @@ class ImageTraining(BaseModel):
         """
         if labels is None and num_classes is None:
             return
-        names = read_labels(labels, num_classes, multi_label=multi_label)
+        names = list(Classes.read(labels, multi_label).labels)
+        if num_classes is not None and num_classes != len(names):
+            raise InputError(
+                f"num_classes is {describe(num_classes)} but there are {len(names)} labels; pass "
+                "one label for each class."
+            )
         if names != self.labels:
             self._new_head(names)
         self.labels, self.multi_label = names, multi_label
@@ -148,33 +153,6 @@ def _picture(params: Mapping[str, Any]) -> Picture:
     if value is None:
         raise InputError(f"A row needs 'image'; received only: {', '.join(params) or 'nothing'}.")
     return value if isinstance(value, Picture) else open_picture(value, "image")
-
-
-def read_labels(
-    labels: Mapping[int, str] | None, num_classes: int | None = None, *, multi_label: bool = False
-) -> list[str]:
-    """Return the labels in the order of their indices.
-
-    Args:
-        labels: index, from 0 on, to label.
-        num_classes: how many there should be, or None.
-        multi_label: whether a row may have several; then a single label is enough.
-
-    Raises:
-        InputError: they are no such dictionary, too few, or two are alike.
-    """
-    if not isinstance(labels, Mapping):
-        raise InputError(
-            "labels must be a dictionary of indices, 0, 1, 2 and so on, to labels; received "
-            f"{describe(labels)}."
-        )
-    names = list(Classes.read(labels, multi_label).labels)
-    if num_classes is not None and num_classes != len(names):
-        raise InputError(
-            f"num_classes is {describe(num_classes)} but there are {len(names)} labels; pass one "
-            "label for each class."
-        )
-    return names
 
 
 def head_name(model: Any) -> str | None:

@@ -43,6 +43,7 @@ class SpanQA(HFModel):
         model_path: see ``HFModel``.
         adapter: one of those that ship with the library, trained on this very folder.
         no_answer_bias: added to the score of no answer where ``allow_no_answer`` is asked for.
+        brevity: how much short answers are preferred; see ``SpanAnswers``.
         options: the other arguments of ``HFModel``.
     """
 
@@ -56,10 +57,11 @@ class SpanQA(HFModel):
         *args: Any,
         adapter: str | None = None,
         no_answer_bias: float = 0.0,
+        brevity: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(model_path, *args, **options)
-        self.bias_of_none = float(no_answer_bias)
+        self.none_bias, self.brevity = float(no_answer_bias), float(brevity)
         if adapter is not None:
             trained = starter_adapters.read(adapter)
             starter_adapters.add(trained, self.model.base_model)
@@ -67,8 +69,8 @@ class SpanQA(HFModel):
             self.model.untrained = []
 
     def settings(self) -> dict[str, Any]:
-        """Return the bias of no answer."""
-        return {"no_answer_bias": self.bias_of_none}
+        """Return the bias of no answer and the preference for short answers."""
+        return {"no_answer_bias": self.none_bias, "brevity": self.brevity}
 
     def answers(self) -> SpanAnswers:
         """Return the handler of ``qa``."""
@@ -77,7 +79,8 @@ class SpanQA(HFModel):
             TorchEngine(self, {"spans": self._spans}),
             self.tokens(),
             null_token=self.tokenizer.cls_token_id,
-            no_answer_bias=self.bias_of_none,
+            no_answer_bias=self.none_bias,
+            brevity=self.brevity,
         )
 
     def tokens(self) -> Tokens:

@@ -90,7 +90,7 @@ def write(
         change = value.float() - before[name].float()
         if not change.any():
             continue
-        if change.ndim < 2:
+        if change.ndim != 2 or change.shape[1] % GROUP:
             tensors[name] = change.half()
             continue
         codes, scales = pack(change, bits)

@@ -107,23 +107,23 @@ class Classes:
     multi_label: bool = False
 
     @classmethod
-    def read(cls, labels: Mapping[int, str], multi_label: bool) -> Classes:
+    def read(cls, labels: Mapping[int, str] | None, multi_label: bool) -> Classes:
         """Return the classes that ``pre_finetuning`` was given.
 
         Raises:
-            InputError: the keys are not 0, 1, 2 …, a name stands twice, or there are too few.
+            InputError: it is no dictionary, its keys are not 0, 1, 2 …, a name stands twice, or
+                there are too few.
         """
-        names = [str(labels[i]) for i in range(len(labels)) if i in labels]
-        if len(names) < len(labels) or len(set(names)) < len(names):
+        given = labels if isinstance(labels, Mapping) else {}
+        names = [str(given[i]) for i in range(len(given)) if i in given]
+        if given is not labels or not len(given) == len(names) == len(set(names)):
             raise InputError(
-                "labels must map 0, 1, 2 and so on to names that differ, such as {0: 'spam', "
-                f"1: 'other'}}; received {describe(dict(labels))}."
+                "labels must be a dictionary of 0, 1, 2 and so on to names that differ, such as "
+                f"{{0: 'spam', 1: 'other'}}; received {describe(labels)}."
             )
-        least = 1 if multi_label else 2
-        if len(names) < least:
-            raise InputError(
-                f"A classifier needs {least} labels at least; received {describe(dict(labels))}."
-            )
+        if len(names) < (1 if multi_label else 2):
+            least = "one label" if multi_label else "two labels"
+            raise InputError(f"A classifier needs {least} at least; received {describe(labels)}.")
         return cls(tuple(names), bool(multi_label))
 
     def target(self, given: object, numbers: Mapping[str, int]) -> int | list[float]:

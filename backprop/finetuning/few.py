@@ -1,0 +1,63 @@
+"""Classes with few rows: their names are examples too, and the head leaves something to learn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch.nn import functional
+
+from backprop.data import Data
+from backprop.finetuning.heads import Cached, Head
+
+__all__ = ["are_few", "prototypes", "with_names"]
+
+FEW_ROWS = 30
+"""Rows a class, on average, up to which ``bench/finetune/few_shot.py`` shows a gain."""
+
+SCALE = 20.0
+"""Of logits that are cosines; sentence-transformers' own in its ranking losses."""
+
+WORD = re.compile(r"[^\W\d_]{3,}")
+
+
+def are_few(data: Data, rows: Sequence[int]) -> bool:
+    """Return whether there are so few rows a class that each should be made the most of."""
+    return bool(data.labels) and not data.multi_label and len(rows) <= FEW_ROWS * len(data.labels)
+
+
+def with_names(data: Data, rows: Sequence[int]) -> tuple[Data, list[int]]:
+    """Return the data with the labels' names as further rows, and the rows to train on.
+
+    A name such as ``card_arrival`` says what is meant, as a text would. Nothing is added where a
+    label is a number or a code.
+    """
+    if data.task != "text-classification" or not all(map(WORD.search, data.labels)):
+        return data, list(rows)
+    names = [label.replace("_", " ").replace("-", " ") for label in data.labels]
+    columns = {
+        "texts": [*data.columns["texts"], *names],
+        "labels": [*data.columns["labels"], *data.labels],
+    }
+    own = range(len(data), len(data) + len(names))
+    return replace(data, columns=columns), [*rows, *own]
+
+
+def prototypes(cached: Cached, classes: int) -> Head:
+    """Return the head that compares with the mean of each class: logits are cosines times SCALE.
+
+    A head that is solved for fits few rows at once, and then nothing is left for the layers below
+    to learn from; this one leaves them the larger part of the loss.
+
+    Args:
+        cached: inputs of the layer, and the class of each.
+        classes: how many there are; each has a row.
+
+    Source: prototypes, Snell et al. 2017, arXiv:1703.05175.
+    """
+    directions = functional.normalize(cached.inputs)
+    means = torch.stack([directions[cached.targets == number].mean(0) for number in range(classes)])
+    norm = cached.inputs.norm(dim=1).mean().clamp_min(1e-12)
+    return Head(functional.normalize(means) * SCALE / norm, torch.zeros(classes), 0.0)
