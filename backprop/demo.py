@@ -1,8 +1,9 @@
-"""All nine tasks on real inputs, then a model saved and loaded again in another process."""
+"""All nine tasks on real inputs, then a model finetuned, saved, and used by another process."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from backprop.models.auto import AutoModel
-from backprop.models.saving import save
 from backprop.optional import load
+from backprop.report.summary import headline
 from backprop.similarity import cosine_similarity
 from backprop.specs import SPECS
 
@@ -94,12 +95,15 @@ EXAMPLES = (
     ),
 )
 
-SAVED = next(example for example in EXAMPLES if example.task == "text-classification")
-"""What a model is asked before it is saved, and again in another process."""
+LEARNER, MAIL = "text-classification", FILES / "mail.csv"
+"""The task that is finetuned at the end, and the rows it learns from."""
+
+LETTER = "They took the money from my card two times."
+"""What is asked then; it is not in the file."""
 
 
 def demo() -> bool:
-    """Print a table of every example, then compare a model with its saved copy.
+    """Print a table of every example, then finetune a model and compare it with its saved copy.
 
     Returns:
         Whether everything worked and the two gave the same answer.
@@ -120,7 +124,11 @@ def demo() -> bool:
             passed, seconds, shown = False, 0.0, Text(f"{type(error).__name__}: {error}", "red")
         table.add_row(example.task, Text(_input(example)), shown, f"{seconds:.1f}")
     console.print(table)
-    return _is_same_when_reloaded(tasks) and passed
+    try:
+        return _finetunes(tasks) and passed
+    except Exception as error:  # as above
+        console.print(Text(f"{type(error).__name__}: {error}", "red"))
+        return False
 
 
 class Tasks:
@@ -215,33 +223,46 @@ ANSWERS: Mapping[str, Callable[[Any, Example], str]] = {
 """What a task answers to how people see it."""
 
 
-# --- Saving ------------------------------------------------------------------------------
+# --- Finetuning --------------------------------------------------------------------------
 
 
-def _is_same_when_reloaded(tasks: Tasks) -> bool:
-    """Save a model, load it in another process, print both answers; whether they are equal."""
-    task = tasks[SAVED.task]
-    here = task(**SAVED.arguments)
+def _finetunes(tasks: Tasks) -> bool:
+    """Finetune and save a model, ask it here and in another process; whether both say the same."""
+    task, console = tasks[LEARNER], tasks.console
+    console.print(f"\nFinetuning {task.name} on {MAIL.name}:")
+    report = task.finetune(MAIL)
+    how = f"kept aside; method {report.method}, {report.seconds:.1f} s"
+    console.print(Text(f"{headline(report)} ({how})", "bold"))
+    here = task(LETTER)
     with tempfile.TemporaryDirectory(prefix="backprop-demo-") as folder:
-        path = save(task.model, name=f"demo-{task.name}", path=Path(folder, f"demo-{task.name}"))
-        tasks.console.print(f"\nSaved as {path.name}; another process loads it:")
-        with tasks.console.status("loading …"):
+        path = task.save("demo-mail-desk", path=Path(folder, "demo-mail-desk"))
+        console.print(f"Saved as {path.name}. Another process loads it: {LETTER!r}")
+        with console.status("loading …"):
             process = _in_another_process(path)
     if process.returncode:
-        tasks.console.print(Text(f"it failed: {process.stderr.strip()}", "red"))
+        console.print(Text(f"it failed: {process.stderr.strip()}", "red"))
         return False
     there = json.loads(process.stdout)
     for where, answer in (("here", here), ("there", there)):
-        shown = ", ".join(f"{label} {share}" for label, share in answer.items())
-        tasks.console.print(Text(f"  {where:5}  {shown}"))
+        shown = ", ".join(f"{label} {share:.4f}" for label, share in answer.items())
+        console.print(Text(f"  {where:5}  {shown}"))
     is_same: bool = here == there
-    tasks.console.print("Equal output." if is_same else Text("The outputs differ.", "red"))
+    console.print("Equal output." if is_same else Text("The outputs differ.", "red"))
+    console.print(Text(f"\nTo do it yourself:\n{_commands()}"), soft_wrap=True)
     return is_same
 
 
 def _in_another_process(path: Path) -> subprocess.CompletedProcess[str]:
     """Return what ``backprop run`` prints with the saved model."""
-    flags = [f"--model={path}", "--json", f"--text={SAVED.arguments['text']}"]
-    flags += [f"--labels={label}" for label in SAVED.arguments["labels"]]
-    command = [sys.executable, "-m", "backprop", "run", SAVED.task, *flags]
+    command = [sys.executable, "-m", "backprop", "run", LEARNER, f"--model={path}", "--json"]
+    command.append(f"--text={LETTER}")
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _commands() -> str:
+    """Return what to type for the same on a terminal."""
+    place = MAIL.relative_to(Path.cwd()) if MAIL.is_relative_to(Path.cwd()) else MAIL
+    return (
+        f"  backprop finetune {LEARNER} {shlex.quote(str(place))} --output mail-desk\n"
+        f'  backprop run {LEARNER} --model mail-desk --text "{LETTER}"'
+    )

@@ -1,4 +1,4 @@
-"""The demo: nine tasks on the starter models, and a model saved and loaded again."""
+"""The demo: nine tasks on the starter models, and a model finetuned, saved and used."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from backprop import demo
 from backprop.pictures import open_picture
+from backprop.report import Report
 from backprop.specs import SPECS
 from tests.guard import run_python
 
@@ -86,14 +87,24 @@ def test_what_is_alike_has_vectors_that_are(task: str, shown: str) -> None:
     assert near > 0.5 > far
 
 
-def test_the_saved_model_gives_the_same_in_another_process(shown: str) -> None:
+def test_the_finetuned_model_is_measured_and_right_about_a_new_letter(shown: str) -> None:
+    line = next(line for line in shown.splitlines() if line.startswith("text-classification ("))
+    assert float(line.split("accuracy ")[1].split()[0]) >= 0.7
+    [here] = [line for line in shown.splitlines() if line.split()[:1] == ["here"]]
+    shares = dict(part.rsplit(maxsplit=1) for part in here.split(maxsplit=1)[1].split(", "))
+    assert max(shares, key=lambda label: float(shares[label])) == "billing"
+    assert demo.LETTER not in demo.MAIL.read_text("utf-8")
+
+
+def test_the_finetuned_model_gives_the_same_in_another_process(shown: str) -> None:
     here, there = (
         line.split(maxsplit=1)[1]
         for line in shown.splitlines()
         if line.split()[:1] in (["here"], ["there"])
     )
     assert here == there
-    assert shown.rstrip().endswith("Equal output.")
+    assert "Equal output." in shown
+    assert "  backprop finetune text-classification backprop/examples/mail.csv" in shown
 
 
 def test_the_photos_are_small_and_their_licence_is_told() -> None:
@@ -111,26 +122,33 @@ def test_the_photos_are_small_and_their_licence_is_told() -> None:
 class Fake:
     """A task that needs no model."""
 
-    name, model = "fake", None
+    name = "fake"
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
 
-    def __call__(self, **_: Any) -> Any:
+    def __call__(self, *_: Any, **__: Any) -> Any:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
+    def finetune(self, rows: Path) -> Report:
+        assert rows == demo.MAIL
+        facts = {"task": demo.LEARNER, "model": "fake", "method": "head"}
+        return Report(**facts, metrics={"accuracy": 0.75}, main="accuracy", rows={"validation": 4})
+
+    def save(self, _name: str, path: Path) -> Path:
+        return path
+
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Fake]:
-    """Return the fake tasks a demo of two examples runs on."""
-    tasks = {"emotion": Fake("joy"), demo.SAVED.task: Fake({"delivery": 0.5})}
+    """Return the fake tasks a demo of one example and a finetuning runs on."""
+    tasks = {"emotion": Fake("joy"), demo.LEARNER: Fake({"billing": 0.5})}
     monkeypatch.setenv("COLUMNS", WIDE["COLUMNS"])
-    monkeypatch.setattr(demo, "EXAMPLES", (demo.Example("emotion", {"text": "yes"}), demo.SAVED))
+    monkeypatch.setattr(demo, "EXAMPLES", (demo.Example("emotion", {"text": "yes"}),))
     monkeypatch.setattr(demo.Tasks, "__getitem__", lambda _self, name: tasks[name])
-    monkeypatch.setattr(demo, "save", lambda _model, name, path: Path(path))
-    answers_in_another_process(monkeypatch, '{"delivery": 0.5}')
+    answers_in_another_process(monkeypatch, '{"billing": 0.5}')
     return tasks
 
 
@@ -141,8 +159,11 @@ def answers_in_another_process(
     monkeypatch.setattr(demo, "_in_another_process", lambda _path: process)
 
 
-def test_passes_where_all_is_well(fakes: dict[str, Fake]) -> None:
+def test_passes_where_all_is_well(
+    fakes: dict[str, Fake], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert demo.demo()
+    assert "accuracy 0.750 on 4 rows" in capsys.readouterr().out
 
 
 def test_fails_with_one_task_and_shows_the_others(
@@ -152,13 +173,21 @@ def test_fails_with_one_task_and_shows_the_others(
     assert not demo.demo()
     out = capsys.readouterr().out
     assert "RuntimeError: out of joy" in out
-    assert "50% delivery" in out
+    assert "billing 0.5000" in out
+
+
+def test_fails_where_finetuning_fails(
+    fakes: dict[str, Fake], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fakes[demo.LEARNER].answer = RuntimeError("no letters")
+    assert not demo.demo()
+    assert "RuntimeError: no letters" in capsys.readouterr().out
 
 
 def test_fails_where_the_reloaded_model_answers_otherwise(
     fakes: dict[str, Fake], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers_in_another_process(monkeypatch, '{"delivery": 0.5000001}')
+    answers_in_another_process(monkeypatch, '{"billing": 0.5000001}')
     assert not demo.demo()
     assert "The outputs differ." in capsys.readouterr().out
 

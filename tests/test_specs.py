@@ -76,7 +76,8 @@ FINETUNE: dict[str, dict[str, str]] = {
     "emotion": {"": "input_text output_text"},
     "text-generation": {"": "input_text output_text"},
     "summarisation": {"": "input_text output_text"},
-    "text-classification": {"single_label": "texts labels"},
+    # Several labels a row are an extension of ours.
+    "text-classification": {"single_label": "texts labels", "multi_label": "texts labels"},
     "image-classification": {"single_label": "images labels", "multi_label": "images labels"},
     "text-vectorisation": {"cosine_similarity": TEXT_PAIRS, "triplet": "texts groups"},
     "image-vectorisation": {"triplet": "images groups", "cosine_similarity": IMAGE_PAIRS},

@@ -199,7 +199,7 @@ def _as_flags(spec: TaskSpec) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        message = str(error)
+        message = str(error).replace("labels=[…]", "--labels LABEL,LABEL")
         for column in _all_columns(spec):
             flag = column_flag(column)
             message = re.sub(rf"columns=\{{'{column.name}': (.*?)\}}", rf"{flag} \1", message)

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 DEFAULT_STRENGTH = 30.0
 """Where no rows are kept aside to choose by."""
 
-MAX_STEPS = 200
+MAX_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,19 @@ class Head:
         bias: shape (classes,).
         strength: inverse strength of the penalty they were found with.
         loss: mean loss on the rows kept aside; None where there were none.
+        passes: how often the solver went over all cached rows.
     """
 
     weight: Tensor
     bias: Tensor
     strength: float
     loss: float | None = None
+    passes: int = 0
 
     def shifted(self, thresholds: Iterable[float]) -> Head:
         """Return the head with its biases moved so that these probabilities become a half."""
         moved = torch.tensor([math.log(each / (1 - each)) for each in thresholds])
-        return Head(self.weight, self.bias - moved, self.strength, self.loss)
+        return replace(self, bias=self.bias - moved)
 
     def put(self, layer: nn.Linear) -> None:
         """Make these the weights of ``layer``."""
@@ -136,24 +138,25 @@ def solve(
     weight = torch.zeros(classes, inputs.shape[1])
     bias = torch.zeros(classes)
     best: Head | None = None
+    passes = 0
     if valid is None and len(strengths) > 1:
         strengths = (DEFAULT_STRENGTH,)
     for strength in strengths:
         penalty = 1 / (2 * strength * len(train))
-        weight, bias = _minimise(
+        weight, bias, more = _minimise(
             inputs, train.targets, weight, bias, penalty, multi_label, class_weights
         )
-        own = weight / scale
-        found = Head(own, bias - own @ centre, strength)
+        own, passes = weight / scale, passes + more
+        found = Head(own, bias - own @ centre, strength, passes=passes)
         if valid is None:
             return found
         logits = valid.inputs @ found.weight.T + found.bias
         loss = float(classification_loss(logits, valid.targets, multi_label=multi_label))
         if best is not None and best.loss is not None and loss > best.loss:
             break
-        best = Head(found.weight, found.bias, strength, loss)
+        best = replace(found, loss=loss)
     assert best is not None
-    return best
+    return replace(best, passes=passes)
 
 
 def _minimise(
@@ -164,7 +167,8 @@ def _minimise(
     penalty: float,
     multi_label: bool,
     class_weights: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, int]:
+    """Return weight, bias, and how often all rows were looked at."""
     weight = weight.clone().requires_grad_()
     bias = bias.clone().requires_grad_()
     solver: Any = torch.optim.LBFGS(
@@ -184,4 +188,5 @@ def _minimise(
         return total
 
     solver.step(closure)
-    return weight.detach(), bias.detach()
+    passes = int(solver.state[weight]["func_evals"])
+    return weight.detach(), bias.detach(), passes

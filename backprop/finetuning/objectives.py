@@ -193,7 +193,9 @@ class _Vectors(Objective):
     """Vectorisation: the model gives vectors."""
 
     def extra(self, lengths: Mapping[str, int]) -> dict[str, Any]:
-        return {}
+        # A row's only keys are text and image; a length the caller asks for comes beside them.
+        usual = dict(self.data.training.arguments)
+        return {name: value for name, value in lengths.items() if value != usual[name]}
 
     def prepare(self) -> None:
         self.model.pre_finetuning()

@@ -82,7 +82,8 @@ def lengths_of(training: Training, given: Mapping[str, Any], task: str) -> dict[
     known = dict(training.arguments)
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, *Options.__dataclass_fields__], n=1)
+            others = set(Options.__dataclass_fields__) - {"lengths"}
+            near = difflib.get_close_matches(name, [*known, *sorted(others)], n=1)
             hint = (
                 f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'none'}."
             )

@@ -136,7 +136,7 @@ class _Run:
         samples, task = self.objective.samples, self.data.task
         lost = [
             self.model.cut(samples.params(row, side), task)
-            for row in (*self.train, *self.aside)
+            for row in (*self.train[: self.given], *self.aside)
             for side in range(len(samples.sides))
         ]
         cut = [tokens for tokens in lost if tokens]
@@ -331,7 +331,8 @@ class _Run:
     def _shown_settings(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"seed": self.options.seed}
         if self.head is not None:
-            shown["head_strength"] = self.head.strength or "prototypes"
+            shown["head"] = f"C={self.head.strength:g}" if self.head.strength else "prototypes"
+            shown["head_passes"] = self.head.passes
         if self.history is not None:
             recipe = self._recipe()
             shown["learning_rate"] = self.options.learning_rate or recipe.learning_rate

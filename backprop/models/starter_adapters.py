@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -26,7 +27,7 @@ __all__ = ["Adapter", "add", "pack", "read", "write"]
 
 FOLDER = Path(__file__).with_name("starter")
 FORMAT = "backprop-adapter-1"
-GROUP = 64
+GROUP = 128
 """Neighbours in a row of a matrix that share a scale."""
 
 CODES, SCALES = ":codes", ":scales"
@@ -83,7 +84,7 @@ def write(
         after: those that were trained; names that are missing, or equal, cost nothing.
         head: weights of the head, kept whole.
         details: see ``Adapter``.
-        bits: of a difference in a matrix: 2, 4 or 8.
+        bits: of a difference in a matrix, 2 to 8.
     """
     tensors = {f"head.{name}": value.half().contiguous() for name, value in head.items()}
     for name, value in after.items():
@@ -117,7 +118,7 @@ def pack(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
     Args:
         values: shape (rows, columns), columns a multiple of ``GROUP``.
-        bits: 2, 4 or 8; ``2**bits - 1`` levels, symmetric about 0.
+        bits: 2 to 8; ``2**bits - 1`` levels, symmetric about 0.
 
     Returns:
         uint8 of shape (rows, columns * bits / 8), and float16 of shape (rows, columns / GROUP).
@@ -132,12 +133,11 @@ def pack(values: Tensor, bits: int) -> tuple[Tensor, Tensor]:
         error = (_rounded(groups, tried, most) * tried - groups).square().sum(-1, keepdim=True)
         scales = torch.where(error < best, tried, scales)
         best = torch.minimum(best, error)
-    codes = (_rounded(groups, scales, most) + most).to(torch.uint8).reshape(len(values), -1)
-    parts = codes.reshape(len(values), -1, 8 // bits)
-    packed = torch.zeros(parts.shape[:2], dtype=torch.uint8)
-    for place in range(8 // bits):
-        packed |= parts[..., place] << (place * bits)
-    return packed, scales.squeeze(-1).half()
+    codes = (_rounded(groups, scales, most) + most).to(torch.uint8).numpy()
+    # The last bits of each code, one code after the other.
+    planes = np.unpackbits(codes.reshape(len(values), -1, 1), axis=-1)[..., 8 - bits :]
+    packed = np.packbits(planes.reshape(len(values), -1), axis=-1)
+    return torch.from_numpy(packed), scales.squeeze(-1).half()
 
 
 TINY = 6e-8
@@ -152,8 +152,9 @@ def unpack(packed: Tensor, scales: Tensor) -> Tensor:
     """Return the matrix that ``pack`` made small, float32; the bits follow from the shapes."""
     columns = scales.shape[1] * GROUP
     bits = 8 * packed.shape[1] // columns
-    places = [(packed >> (place * bits)) & (2**bits - 1) for place in range(8 // bits)]
-    codes = torch.stack(places, dim=-1).reshape(len(packed), -1, GROUP)
+    planes = np.unpackbits(packed.numpy(), axis=-1).reshape(len(packed), columns, bits)
+    whole = np.pad(planes, ((0, 0), (0, 0), (8 - bits, 0)))
+    codes = torch.from_numpy(np.packbits(whole, axis=-1)).reshape(len(packed), -1, GROUP)
     most = 2 ** (bits - 1) - 1
     values: Tensor = (codes.float() - most) * scales.float()[..., None]
     return values.reshape(len(packed), columns)

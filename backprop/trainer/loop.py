@@ -156,11 +156,10 @@ class Run:
                 self._step(work, epoch, number)
         self._check_finite(self._loss)
         self.processes.copy_from_main(self.weights.buffers.values())
-        start = time.perf_counter()
+        self._tick()  # so that the next call tells how long validation took
         metrics = self._metrics(epoch)
         with self.interrupts.held():
-            self._tick()
-            self._end_epoch(metrics, time.perf_counter() - start)
+            self._end_epoch(metrics, self._tick())
 
     def _step(self, work: Work, epoch: int, number: int) -> None:
         share = self.passes.gradients(work, self.settings.seed, epoch, number)

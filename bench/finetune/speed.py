@@ -136,7 +136,7 @@ def print_rates(answers: dict[str, list[Answer]]) -> None:
         print(f"{name:<30}{value:>12.1f}", end="")
         for base in (BASE, PADDED):
             print(f"{value / rates[base]:>12.2f}" if base in rates else f"{'':>12}", end="")
-        print("   (rows x epochs, whole run)" if name == HEAD else "")
+        print("   (rows x passes over cached inputs, whole run)" if name == HEAD else "")
 
 
 def print_head(answers: dict[str, list[Answer]]) -> None:
