@@ -13,7 +13,7 @@ STAMP := $(VENV)/installed.stamp
 .PHONY: help demo test lint clean
 
 help:
-	@echo "make demo   all nine tasks answer, on real models"
+	@echo "make demo   all nine tasks answer, on real models, and one is finetuned"
 	@echo "make test   the whole test suite (part of it: ARGS=\"-k qa\")"
 	@echo "make lint   ruff and mypy"
 	@echo "make clean  remove what make and the tools made here (downloaded models stay)"

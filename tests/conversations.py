@@ -48,7 +48,7 @@ CONVERSATIONS = [
     Conversation(
         "Lake Baikal in Siberia is the deepest lake in the world. It holds a fifth of the world's "
         "fresh water and is 1,642 metres deep.",
-        [("Which lake is the deepest in the world?", "Lake Baikal"), ("Where is it?", "Siberia")],
+        [("Which lake is the deepest in the world?", "Baikal"), ("Where is it?", "Siberia")],
     ),
     Conversation(
         "The recipe needs 200 grams of flour, two eggs and a pinch of salt. It bakes for an hour.",
@@ -63,7 +63,7 @@ CONVERSATIONS = [
         "The train to Edinburgh leaves from platform 4 at half past six. The journey takes five "
         "hours.",
         [
-            ("Which platform does the train to Edinburgh leave from?", "platform 4"),
+            ("Which platform does the train to Edinburgh leave from?", "4"),
             ("How long does the journey take?", "five hours"),
         ],
     ),

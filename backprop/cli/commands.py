@@ -102,7 +102,7 @@ def pull(
 
 @app.command()
 def demo() -> None:
-    """See all nine tasks answer, then a model saved and loaded in another process."""
+    """See all nine tasks answer, then a model finetuned, saved and used in another process."""
     with announced():
         passed = load("backprop.demo:demo")()
     if not passed:
