@@ -134,7 +134,7 @@ class Fake:
 
     def finetune(self, rows: Path) -> Report:
         assert rows == demo.MAIL
-        facts = {"task": demo.LEARNER, "model": "fake", "method": "head"}
+        facts: dict[str, Any] = {"task": demo.LEARNER, "model": "fake", "method": "head"}
         return Report(**facts, metrics={"accuracy": 0.75}, main="accuracy", rows={"validation": 4})
 
     def save(self, _name: str, path: Path) -> Path:

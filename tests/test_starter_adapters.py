@@ -57,7 +57,7 @@ def test_an_adapter_written_is_an_adapter_read(
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     with torch.no_grad():
         for weight in encoder.parameters():
-            weight += torch.randn_like(weight) * 1e-2
+            weight.add_(torch.randn_like(weight) * 1e-2)
     after = {name: value.clone() for name, value in encoder.state_dict().items()}
     head = {"weight": torch.ones(2, 128), "bias": torch.zeros(2)}
     write(tmp_path / "own.safetensors", before, after, head, {"task": "qa"}, bits=8)

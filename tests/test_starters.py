@@ -1,4 +1,4 @@
-"""The four starter models, with their real weights: from the cache, or fetched."""
+"""The starter models, with their real weights: from the cache, or fetched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COUNCIL = (EXAMPLES / "council.txt").read_text("utf-8")
 @pytest.fixture(scope="module")
 def writer() -> BaseModel:
     """Return the starter that writes."""
-    return AutoModel.from_pretrained(SPECS["qa"].default)
+    return AutoModel.from_pretrained(SPECS["text-generation"].default)
 
 
 @pytest.fixture(scope="module")
@@ -184,17 +184,17 @@ def test_a_second_start_does_not_touch_the_network(
     writer: BaseModel, encoder: BaseModel, viewer: BaseModel
 ) -> None:
     names = [entry.name for entry in catalogue.entries(size="starter")]
-    assert len(names) == 4
+    assert len(names) == 6
     with no_network() as tried:
         done = run_python(
             f"""
             import backprop
             for name in {names!r}:
                 print(backprop.models.AutoModel.from_pretrained(name).name)
-            print(backprop.Emotion()("I really like what you did there"))
+            print(backprop.Emotion()("Thank you so much!"))
             """
         )
-        assert done.stdout.split() == [*names, "admiration"], done.stderr
+        assert done.stdout.split() == [*names, "gratitude"], done.stderr
         assert tried() == []
 
 

@@ -19,7 +19,7 @@ import typer
 from backprop.cli import commands, finetune, run
 from backprop.cli.printing import write
 from backprop.cli.quiet import quiet
-from backprop.errors import BackpropError
+from backprop.errors import BackpropError, InputError
 
 __all__ = ["app", "main"]
 
@@ -94,7 +94,9 @@ def _report(error: Exception) -> tuple[str, int]:
         text = _first_line(usage())
         return f"{text} See: backprop --help" if text else "", MENDABLE
     if isinstance(error, BackpropError):
-        return str(error).strip(), MENDABLE  # faults of data have a line each
+        # Faults of data have a line each.
+        text = str(error).strip()
+        return text if isinstance(error, InputError) else _first_line(text), MENDABLE
     return f"{type(error).__name__}: {_first_line(str(error))} ({DEBUG} shows where)", FAILED
 
 

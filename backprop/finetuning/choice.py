@@ -17,7 +17,7 @@ __all__ = ["Choice", "choose", "form_of"]
 PATIENCE_S = 900
 """What ``auto`` may take on a CPU before it settles for the last layer alone."""
 
-FLOPS_PER_CORE_S = 20e9
+FLOPS_PER_CORE_S = 40e9
 """Multiply-adds count as two. Of full finetuning of MiniLM in float32 on an AVX2 core:
 bench/finetune/speed.py. Estimates only choose a method, so a rough figure is enough."""
 

@@ -202,8 +202,9 @@ class _Run:
         }
 
     def _fit(self) -> None:
-        before = self._state() if self.head is not None and self.aside else None
         validation = Validation(self.objective, self.aside, self.options)
+        guarded = validation.is_measured and isinstance(self.model, OWN_CLASSES)
+        before = self._state() if guarded else None
         baseline = validation.figures()[validation.monitor] if before is not None else None
         frozen = freeze_embeddings(self.model) if self.choice.method == "full" else []
         around = lora(self.model, self.layer) if self.choice.method == "lora" else nullcontext()
@@ -219,8 +220,8 @@ class _Run:
             if worse:
                 self.model.load_state_dict(before)
                 self.warnings.append(
-                    "Training more than the last layer made it no better; the model has the "
-                    "layers it came with and a new last one."
+                    "Training made it no better, so the model has the layers it came with"
+                    f"{' and a new last one' if self.head is not None else ''}."
                 )
 
     def _best(self, monitor: str) -> float | None:
@@ -293,7 +294,7 @@ class _Run:
                 "rows": [list(map(int, self.train)), list(map(int, self.aside))],
                 "model": [self.model.name, type(self.model).__name__],
                 "method": self.choice.method,
-                "lengths": self.objective.samples.extra.get("max_length"),
+                "lengths": self.lengths,
                 "class_weights": str(options.class_weights),
             }
         )
