@@ -19,6 +19,8 @@ class Recipe:
         passes: epochs over which the learning rate falls; training may end earlier or later.
         weight_decay: of AdamW.
         warmup: share of the steps over which the learning rate rises.
+        head_rate: learning rate of the last layer, as a multiple of that of the others. Weights of
+            a head on unit vectors are far larger than those within an encoder.
     """
 
     learning_rate: float
@@ -26,13 +28,14 @@ class Recipe:
     passes: int = 8
     weight_decay: float = 0.01
     warmup: float = 0.06
+    head_rate: float = 1.0
 
 
 RECIPES: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
         ("classes", "full"): Recipe(1e-4, passes=6),
         ("classes", "lora"): Recipe(1e-3, passes=8),
-        ("few", "full"): Recipe(1e-4, passes=6, warmup=0.1),
+        ("few", "full"): Recipe(1e-4, passes=6, warmup=0.1, head_rate=200),
         ("images", "full"): Recipe(3e-4, rows_per_step=16, passes=5),
         ("images", "lora"): Recipe(1e-3, passes=8),
         ("spans", "full"): Recipe(2e-4, passes=3),

@@ -178,7 +178,7 @@ class _Run:
         """
         self.cached = cache(self.objective, layer, self.train)
         self.cached_aside = cache(self.objective, layer, self.aside) if self.aside else None
-        if self.choice.method == "full" and are_few(self.data, self.train):
+        if self._is_few():
             self.head = prototypes(self.cached, len(self.data.labels))
         else:
             self.head = solve(self.cached, self.cached_aside, **self._classes())
@@ -248,15 +248,31 @@ class _Run:
             settings=self._settings(validation),
             groups=[groups[row] for row in self.train] if groups is not None else None,
             configure_optimizers=options.configure_optimizers,
+            parameter_groups=self._parameter_groups,
             train_dataloader=options.train_dataloader,
             show=options.show,
             title=f"{self.data.task}: {self.model.name or type(self.model).__name__}",
         )
 
+    def _parameter_groups(self, module: nn.Module) -> list[dict[str, Any]]:
+        """Return the last layer's weights with a learning rate of their own, and all others."""
+        recipe = self._recipe()
+        if self.layer is None or recipe.head_rate == 1:
+            return [{"params": list(module.parameters())}]
+        own = list(self.layer.parameters())
+        known = set(map(id, own))
+        others = [parameter for parameter in module.parameters() if id(parameter) not in known]
+        rate = (self.options.learning_rate or recipe.learning_rate) * recipe.head_rate
+        return [{"params": others}, {"params": own, "lr": rate, "weight_decay": 0.0}]
+
     def _recipe(self) -> Recipe:
-        few = self.choice.method == "full" and are_few(self.data, self.train)
-        form = form_of(self.objective)
-        return recipe_for("few" if few and form == "classes" else form, self.choice.method)
+        form = "few" if self._is_few() else form_of(self.objective)
+        return recipe_for(form, self.choice.method)
+
+    def _is_few(self) -> bool:
+        """Whether texts or emotions are learnt as ``few`` describes; images were not measured."""
+        wanted = self.choice.method == "full" and form_of(self.objective) == "classes"
+        return wanted and are_few(self.data, self.train)
 
     def _settings(self, validation: Validation) -> Settings:
         options = self.options

@@ -43,7 +43,7 @@ def main() -> None:
 def finetune(task: Any, job: dict[str, Any]) -> Any:
     """Train, and return the library's report."""
     options = dict(job["options"])
-    if "validation_split" in options:
+    if isinstance(options.get("validation_split"), list):
         options["validation_split"] = tuple(options["validation_split"])  # JSON knows lists only
     return task.finetune({"texts": job["items"], "labels": job["labels"]}, **options)
 
