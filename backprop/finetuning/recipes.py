@@ -19,8 +19,8 @@ class Recipe:
         passes: epochs over which the learning rate falls; training may end earlier or later.
         weight_decay: of AdamW.
         warmup: share of the steps over which the learning rate rises.
-        head_rate: learning rate of the last layer, as a multiple of that of the others. Weights of
-            a head on unit vectors are far larger than those within an encoder.
+        head_rate: learning rate of the last layer, as a multiple of that of the others, where its
+            inputs have norm 1; less where they are longer, since its weights are smaller then.
     """
 
     learning_rate: float

@@ -255,14 +255,19 @@ class _Run:
         )
 
     def _parameter_groups(self, module: nn.Module) -> list[dict[str, Any]]:
-        """Return the last layer's weights with a learning rate of their own, and all others."""
+        """Return the last layer's weights with a learning rate of their own, and all others.
+
+        A learning rate of the caller's own holds for all.
+        """
         recipe = self._recipe()
-        if self.layer is None or recipe.head_rate == 1:
+        chosen = self.options.learning_rate is not None
+        if self.layer is None or self.head is None or chosen or recipe.head_rate == 1:
             return [{"params": list(module.parameters())}]
         own = list(self.layer.parameters())
         known = set(map(id, own))
         others = [parameter for parameter in module.parameters() if id(parameter) not in known]
-        rate = (self.options.learning_rate or recipe.learning_rate) * recipe.head_rate
+        norm = float(self.cached.inputs.norm(dim=1).mean().clamp_min(1e-12))
+        rate = recipe.learning_rate * recipe.head_rate / norm
         return [{"params": others}, {"params": own, "lr": rate, "weight_decay": 0.0}]
 
     def _recipe(self) -> Recipe:
