@@ -16,7 +16,7 @@ import typer
 
 from backprop import artefact, catalogue
 from backprop.cli import reading
-from backprop.cli.flags import options_of, parameters
+from backprop.cli.flags import flag, options_of, parameters
 from backprop.cli.printing import write
 from backprop.cli.quiet import announced
 from backprop.errors import InputError
@@ -201,9 +201,9 @@ def _as_flags(spec: TaskSpec) -> Iterator[None]:
     except InputError as error:
         message = str(error).replace("labels=[…]", "--labels LABEL,LABEL")
         for column in _all_columns(spec):
-            flag = column_flag(column)
-            message = re.sub(rf"columns=\{{'{column.name}': (.*?)\}}", rf"{flag} \1", message)
-            message = message.replace(f"columns= says that {column.name!r}", f"{flag} says that it")
+            own = column_flag(column)
+            message = re.sub(rf"columns=\{{'{column.name}': (.*?)\}}", rf"{own} \1", message)
+            message = message.replace(f"columns= says that {column.name!r}", f"{own} says that it")
         raise InputError(message) from error
 
 
@@ -290,18 +290,18 @@ def _finetune_flags(spec: TaskSpec) -> Iterator[inspect.Parameter]:
     yield from _data(spec)
     yield from _variant(spec)
     method = "layers to train: auto takes the best the machine can afford, head only the last"
-    yield _flag("method", str, method, TRAINING, METHODS)
+    yield flag("method", str, method, TRAINING, METHODS)
     for name, (kind, doc) in NUMBERS.items():
-        yield _flag(name, kind, doc, TRAINING, "NUMBER")
+        yield flag(name, kind, doc, TRAINING, "NUMBER")
     if any(column.kind == "label" for column in _all_columns(spec)) or spec.name == "emotion":
-        yield _flag("class_weights", str, "for classes of unequal size", TRAINING, "balanced")
+        yield flag("class_weights", str, "for classes of unequal size", TRAINING, "balanced")
     lengths = {name: most for way in spec.training for name, most in way.arguments}
     for name, most in lengths.items():
         doc = f"most tokens of {LENGTHS[name]}, the rest is cut; {most} by default"
-        yield _flag(name, int, doc, TRAINING, "NUMBER")
+        yield flag(name, int, doc, TRAINING, "NUMBER")
     doc = "folder that a killed run goes on from when the same line runs again"
-    yield _flag("checkpoint", Path, doc, TRAINING, "FOLDER")
-    yield _flag("output", str, "name to save the model by, or a path; needed", RUN, "NAME")
+    yield flag("checkpoint", Path, doc, TRAINING, "FOLDER")
+    yield flag("output", str, "name to save the model by, or a path; needed", RUN, "NAME")
     yield from _run(spec, spec.learner or spec.default)
 
 
@@ -321,33 +321,22 @@ def _data(spec: TaskSpec) -> Iterator[inspect.Parameter]:
     for column in _all_columns(spec):
         holds = CONTENTS.get(column.name, column.name.replace("_", " "))
         doc = f"column that holds the {holds}"
-        yield _flag(_key(column), str, doc, COLUMNS, "COLUMN", column_flag(column))
+        yield flag(_key(column), str, doc, COLUMNS, "COLUMN", column_flag(column))
 
 
 def _variant(spec: TaskSpec) -> Iterator[inspect.Parameter]:
     variants = [way.variant for way in spec.training if way.variant]
     if len(variants) > 1:
         doc = "what the columns are; by default the first that they and the labels fit"
-        yield _flag("variant", str, doc, COLUMNS, "|".join(variants))
+        yield flag("variant", str, doc, COLUMNS, "|".join(variants))
 
 
 def _run(spec: TaskSpec, default: str) -> Iterator[inspect.Parameter]:
-    yield _flag("model", str, f"name or path; {default} by default", RUN, "NAME")
-    yield _flag("device", str, "such as cpu or cuda:0; the fastest by default", RUN, "DEVICE")
-    yield _flag("json", bool, "print the report as JSON", RUN, None, "--json")
-    yield _flag("report", Path, "file to write the report to, as JSON", RUN, "FILE")
-    yield _flag("plot", Path, "file to draw what there is to see in, such as .png", RUN, "FILE")
-
-
-def _flag(
-    name: str, kind: Any, doc: str, panel: str, metavar: str | None, *written: str
-) -> inspect.Parameter:
-    """Return a keyword-only parameter; it is None where the flag is left out."""
-    text = f"{doc[0].upper()}{doc[1:]}."
-    flag = typer.Option(None, *written, help=text, metavar=metavar, rich_help_panel=panel)
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=flag, annotation=kind | None
-    )
+    yield flag("model", str, f"name or path; {default} by default", RUN, "NAME")
+    yield flag("device", str, "such as cpu or cuda:0; the fastest by default", RUN, "DEVICE")
+    yield flag("json", bool, "print the report as JSON", RUN, None, "--json")
+    yield flag("report", Path, "file to write the report to, as JSON", RUN, "FILE")
+    yield flag("plot", Path, "file to draw what there is to see in, such as .png", RUN, "FILE")
 
 
 def _command(

@@ -11,7 +11,7 @@ import typer
 
 from backprop.specs import Field, Option, TaskSpec
 
-__all__ = ["STREAMING", "field_flag", "file_key", "options_of", "parameters"]
+__all__ = ["STREAMING", "field_flag", "file_key", "flag", "options_of", "parameters"]
 
 STREAMING = frozenset({"text-generation"})
 """Tasks whose answer can be shown while it is being written."""
@@ -50,11 +50,11 @@ def parameters(spec: TaskSpec) -> list[inspect.Parameter]:
     """Return one parameter a flag of ``spec``'s command, as typer reads them from a signature."""
     return [
         *(flag for field in spec.fields for flag in _of_field(field)),
-        _flag("jsonl", Path, JSONL, INPUT, "FILE"),
+        flag("jsonl", Path, JSONL, INPUT, "FILE"),
         _switch("lines", LINES, INPUT),
         *map(_of_option, options_of(spec)),
-        _flag("model", str, f"name or path; {spec.default} by default", RUN, "NAME"),
-        _flag("device", str, "such as cpu or cuda:0; the fastest by default", RUN, "DEVICE"),
+        flag("model", str, f"name or path; {spec.default} by default", RUN, "NAME"),
+        flag("device", str, "such as cpu or cuda:0; the fastest by default", RUN, "DEVICE"),
         _switch("json", "print JSON, one line for each answer", RUN),
         *(_switch("stream", STREAM, RUN) for name in STREAMING if name == spec.name),
     ]
@@ -78,10 +78,10 @@ def file_key(field: Field) -> str:
 def _of_field(field: Field) -> Iterator[inspect.Parameter]:
     metavar, text = FIELDS[field.kind]
     doc = text.format(doc=DOCS.get(field.kind, field.doc))
-    yield _flag(field.name, list[str], doc, INPUT, metavar)
+    yield flag(field.name, list[str], doc, INPUT, metavar)
     if field.kind == "text":
         doc = f"file to read the {field.name} from; repeat it for a batch"
-        yield _flag(file_key(field), list[Path], doc, INPUT, "FILE")
+        yield flag(file_key(field), list[Path], doc, INPUT, "FILE")
 
 
 def _of_option(option: Option) -> inspect.Parameter:
@@ -89,7 +89,7 @@ def _of_option(option: Option) -> inspect.Parameter:
         return _switch(option.name, option.doc, TASK)
     kind, metavar = OPTIONS[option.kind]
     repeat = "; repeat it for each" if option.kind == "strings" else ""
-    return _flag(option.name, kind, f"{option.doc}{_allowed(option)}{repeat}", TASK, metavar)
+    return flag(option.name, kind, f"{option.doc}{_allowed(option)}{repeat}", TASK, metavar)
 
 
 def _allowed(option: Option) -> str:
@@ -104,15 +104,15 @@ def _allowed(option: Option) -> str:
 
 def _switch(name: str, doc: str, panel: str) -> inspect.Parameter:
     """Return a flag that is given or not, without a ``--no-`` form."""
-    return _flag(name, bool, doc, panel, None, f"--{name.replace('_', '-')}")
+    return flag(name, bool, doc, panel, None, f"--{name.replace('_', '-')}")
 
 
-def _flag(
+def flag(
     name: str, kind: Any, doc: str, panel: str, metavar: str | None, *written: str
 ) -> inspect.Parameter:
     """Return a keyword-only parameter; it is None where the flag is left out."""
     text = f"{doc[0].upper()}{doc[1:]}."
-    flag = typer.Option(None, *written, help=text, metavar=metavar, rich_help_panel=panel)
+    option = typer.Option(None, *written, help=text, metavar=metavar, rich_help_panel=panel)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=flag, annotation=kind | None
+        name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,9 +14,7 @@ from torch import Tensor, nn
 from backprop.finetuning.objectives import Objective
 from backprop.losses import classification_loss
 
-__all__ = ["Cached", "Head", "cache", "solve"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Cached", "Head", "cache", "logits_of", "solve"]
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Inverse strengths of the penalty that are tried, as scikit-learn's C."""
@@ -71,14 +68,18 @@ class Head:
 
     def shifted(self, thresholds: Iterable[float]) -> Head:
         """Return the head with its biases moved so that these probabilities become a half."""
-        moved = torch.tensor([math.log(each / (1 - each)) for each in thresholds])
-        return replace(self, bias=self.bias - moved)
+        return replace(self, bias=self.bias - logits_of(thresholds))
 
     def put(self, layer: nn.Linear) -> None:
         """Make these the weights of ``layer``."""
         with torch.no_grad():
             layer.weight.copy_(self.weight)
             layer.bias.copy_(self.bias)
+
+
+def logits_of(probabilities: Iterable[float]) -> Tensor:
+    """Return the numbers whose sigmoids are ``probabilities``."""
+    return torch.tensor([math.log(each / (1 - each)) for each in probabilities])
 
 
 def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached:

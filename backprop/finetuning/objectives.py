@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -224,13 +225,9 @@ class GroupsObjective(_Vectors):
     def target(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor([self._numbers[self.data.columns["groups"][row]] for row in rows])
 
-    @property
+    @functools.cached_property
     def _numbers(self) -> Mapping[Hashable, int]:
-        found: dict[Hashable, int] = self.__dict__.setdefault("_group_numbers", {})
-        if not found:
-            for group in self.data.columns["groups"]:
-                found.setdefault(group, len(found))
-        return found
+        return {group: i for i, group in enumerate(dict.fromkeys(self.data.columns["groups"]))}
 
     def loss(self, batch: Any) -> Tensor:
         return triplet_loss(self.model.training_step(batch["inputs"]), batch["targets"])

@@ -21,7 +21,7 @@ from backprop.finetuning.adapters import lora
 from backprop.finetuning.answers import Answers, Ask
 from backprop.finetuning.choice import Choice, choose, form_of
 from backprop.finetuning.few import are_few, prototypes, with_names
-from backprop.finetuning.heads import Head, cache, solve
+from backprop.finetuning.heads import Cached, Head, cache, solve
 from backprop.finetuning.loaders import Validation, user_step
 from backprop.finetuning.objectives import Objective, objective_for
 from backprop.finetuning.options import Options, lengths_of
@@ -112,6 +112,7 @@ class _Run:
         self.choice = self._choose()
         self.history: History | None = None
         self.head: Head | None = None
+        self.cached_aside: Cached | None = None
         self.warnings: list[str] = []
         self.thresholds: dict[str, float] | None = None
 
@@ -164,11 +165,18 @@ class _Run:
         self.model.forget_handlers()
         self.measured = self._measure()
         if self.data.multi_label and self.aside and self.layer is not None:
-            self.thresholds = fold_thresholds(self.objective, self.layer, self.aside)
+            self.thresholds = self._folded(self.layer)
             self.model.forget_handlers()
             self.measured = self._measure()
         if self.choice.method == "head" and self.layer is not None:
             self._use_all_rows(self.layer)
+
+    def _folded(self, layer: nn.Linear) -> dict[str, float]:
+        """Return each label's threshold, which from now on is a half."""
+        # Where the layers below have stayed as they were, so has what reaches the last one.
+        kept = self.cached_aside if self.choice.method == "head" else None
+        found = fold_thresholds(layer, kept or cache(self.objective, layer, self.aside))
+        return dict(zip(self.data.labels, found, strict=True))
 
     def _solve_head(self, layer: nn.Linear) -> None:
         """Solve for the last layer, which the other methods start from too.

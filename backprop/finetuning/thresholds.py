@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
-from backprop.finetuning.heads import cache
-from backprop.finetuning.objectives import Objective
+from backprop.finetuning.heads import Cached, logits_of
 from backprop.metrics import thresholds
 
 __all__ = ["fold_thresholds"]
@@ -17,19 +13,15 @@ __all__ = ["fold_thresholds"]
 LEAST = 0.01
 
 
-def fold_thresholds(
-    objective: Objective, layer: nn.Linear, rows: Sequence[int]
-) -> dict[str, float]:
+def fold_thresholds(layer: nn.Linear, cached: Cached) -> list[float]:
     """Return the probability of each label that gives the best F1, and make it a half.
 
     The layer's biases are moved so that a label is present from 0.5 on, whatever runs the model.
 
     Args:
-        objective: what is learnt.
         layer: the last one, whose outputs are logits.
-        rows: those to choose by.
+        cached: what reaches it for the rows to choose by.
     """
-    cached = cache(objective, layer, rows)
     with torch.no_grad():
         chances = torch.sigmoid(layer(cached.inputs.to(layer.weight)).float().cpu())
     found = [
@@ -37,10 +29,5 @@ def fold_thresholds(
         for value in thresholds(chances.numpy(), cached.targets.numpy())
     ]
     with torch.no_grad():
-        layer.bias.sub_(torch.tensor([logit(value) for value in found]).to(layer.bias))
-    return dict(zip(objective.data.labels, found, strict=True))
-
-
-def logit(probability: float) -> float:
-    """Return the number whose sigmoid is ``probability``."""
-    return math.log(probability / (1 - probability))
+        layer.bias.sub_(logits_of(found).to(layer.bias))
+    return found
