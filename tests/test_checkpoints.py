@@ -357,7 +357,7 @@ def test_kills_at_random_moments_change_nothing() -> None:
     memory = Path("/dev/shm")  # where syncing costs nothing
     place = {"TMPDIR": str(memory)} if os.access(memory, os.W_OK) else {}
     process = subprocess.run(
-        [sys.executable, str(ROOT / "bench" / "finetune" / "kills.py"), "3"],
+        [sys.executable, str(ROOT / "bench" / "finetune" / "kills.py"), "4"],
         cwd=ROOT,
         env={**os.environ, **place, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -367,5 +367,4 @@ def test_kills_at_random_moments_change_nothing() -> None:
     )
     assert process.returncode == 0, process.stderr + process.stdout
     kills, _, runs, _, identical, *_ = process.stdout.split()
-    assert kills == "3"
-    assert int(identical) == int(runs) >= 1
+    assert int(kills) >= int(runs) == int(identical) == 4

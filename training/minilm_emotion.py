@@ -25,11 +25,12 @@ FROZEN_LAYERS = 3
 """Of six; the changes of all would not fit in the adapter."""
 
 
-def read(path: Path) -> dict[str, list[str]]:
-    """Return texts and emotions of a split, several emotions with commas between."""
+def read(path: Path, part: float = 1.0) -> dict[str, list[str]]:
+    """Return texts and emotions of a split, or of its first ``part``; commas between emotions."""
     labels = (path.parent / "labels.txt").read_text("utf-8").split()
     with path.open(encoding="utf-8", newline="\n") as file:
         rows = [line.rstrip("\n").split("\t") for line in file]
+    rows = rows[: max(1, round(part * len(rows)))]
     return {
         "input_text": [row[0] for row in rows],
         "output_text": [", ".join(labels[int(n)] for n in row[1].split(",")) for row in rows],
@@ -49,17 +50,18 @@ def lower(encoder: nn.Module) -> list[nn.Module]:
 
 def main() -> None:
     """Train, and write the adapter."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--out", type=Path, default=starter_adapters.FOLDER / f"{NAME}.safetensors")
+    parser.add_argument("--part", type=float, default=1.0, help="share of the rows, for a try")
     given = parser.parse_args()
     model = AutoModel.from_pretrained(STARTER)
     encoder = model.model[0].auto_model
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     freeze(encoder)
     report = backprop.Emotion(model).finetune(
-        read(given.data / "goemotions" / "train.tsv"),
+        read(given.data / "goemotions" / "train.tsv", given.part),
         validation_split=0.1,
         epochs=4,
         batch_size=64,

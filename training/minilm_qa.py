@@ -10,7 +10,7 @@ never trained on.
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,17 +131,22 @@ def features(example: Example, start: int, stop: int) -> Features:
     }
 
 
-def train(model: Reader, phase: Phase, number: int, tokens: Tokens, data: Path, work: Path) -> None:
-    """Train ``model`` in place, or go on from the checkpoint in ``work``."""
+def read(data: Path) -> tuple[list[str], list[Question]]:
+    """Return all contexts, and all questions about them."""
     contexts: list[str] = []
     questions: list[Question] = []
     for name in SHIFTS:
         questions += read_squad(data / "squadshifts" / f"{name}.json", contexts)
     for name in QAMR:
         questions += read_qamr(data / "qamr" / f"{name}.tsv", contexts)
-    draws = Draws(tokens.tokenizer, contexts, questions, phase.rates, phase.every_answer)
-    order = draws.order(phase.draws, SEED + number)
+    return contexts, questions
+
+
+def train(model: Reader, phase: Phase, number: int, tokens: Tokens, given: Namespace) -> None:
+    """Train ``model`` in place, or go on from the checkpoint of this phase."""
+    draws = Draws(tokens.tokenizer, *read(given.data), phase.rates, phase.every_answer)
     seed = SEED + number
+    order = draws.order(max(1, round(phase.draws * given.part)), seed)
     start, stop = (tokens.id_of(token) or 0 for token in ("[CLS]", "[SEP]"))
 
     def example(i: int) -> Example:
@@ -163,7 +168,7 @@ def train(model: Reader, phase: Phase, number: int, tokens: Tokens, data: Path, 
             batch_size=ROWS_PER_STEP,
             learning_rate=phase.learning_rate,
             seed=seed,
-            checkpoint=work / f"phase-{number}",
+            checkpoint=given.work / f"phase-{number}",
             fingerprint=f"{NAME}, phase {number}: {phase}",
         ),
         title=f"{NAME}, phase {number + 1} of {len(PHASES)}",
@@ -172,17 +177,18 @@ def train(model: Reader, phase: Phase, number: int, tokens: Tokens, data: Path, 
 
 def main() -> None:
     """Train, and write the adapter."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--out", type=Path, default=starter_adapters.FOLDER / f"{NAME}.safetensors")
+    parser.add_argument("--part", type=float, default=1.0, help="share of the draws, for a try")
     given = parser.parse_args()
     folder = find_folder(STARTER)
     torch.manual_seed(SEED)
     model = Reader(folder)
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
     for number, phase in enumerate(PHASES):
-        train(model, phase, number, Tokens.from_folder(folder), given.data, given.work)
+        train(model, phase, number, Tokens.from_folder(folder), given)
     head = model.head.state_dict()
     starter_adapters.write(
         given.out, before, model.encoder.state_dict(), head, {"task": "qa"}, bits=BITS

@@ -1,18 +1,24 @@
-"""Kills a training run at random moments, lets it go on, and counts the bit-identical finals.
+"""Kills training runs at random moments, lets them go on, and counts the bit-identical finals.
 
-Run as ``python bench/finetune/kills.py [KILLS] [SEED]``. Prints a line a kill with ``-v``.
+Half of the runs are ``task.finetune`` of a tiny text classifier, half the trainer alone on a module
+with all that a checkpoint must keep. Each is killed once to three times, then ends, and its final
+weights are compared with those of a run that was left alone.
+
+Run as ``python bench/finetune/kills.py [RUNS] [SEED]``. Prints a line a run with ``-v``.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,10 +26,29 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+import backprop
+from backprop.models import STModel
 from backprop.trainer import Settings, fit
+from tests import tiny
 
 ROWS, FEATURES, EPOCHS = 150, 8, 4
 MOST_KILLS_A_RUN = 3
+
+Train = Callable[[Path], nn.Module]
+"""Trains, with checkpoints in a folder, and returns the module."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run that was left alone.
+
+    Args:
+        final: its weights, as bytes.
+        seconds: that it took.
+    """
+
+    final: bytes
+    seconds: float
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,32 +57,61 @@ def main(arguments: Sequence[str]) -> int:
     numbers = [int(argument) for argument in arguments if argument != "-v"]
     wanted, seed = (*numbers, *(100, 0)[len(numbers) :])
     draw = random.Random(seed)
-    # A process's first optimiser imports for seconds; copies of this process need not.
-    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    warm_up()
     with tempfile.TemporaryDirectory() as place:
         out = Path(place, "final")
-        start = time.perf_counter()
-        wait(start_training(Path(place, "whole"), out))
-        seconds = time.perf_counter() - start
-        expected = out.read_bytes()
-        kills, runs, same = 0, 0, 0
-        while kills < wanted:
-            out.unlink()
-            folder = Path(place, f"run{runs}")
-            most = min(draw.randint(1, MOST_KILLS_A_RUN), wanted - kills)
-            killed = sum(kill_after(draw.uniform(0, seconds), folder, out) for _ in range(most))
-            wait(start_training(folder, out))
-            identical = out.read_bytes() == expected
-            kills, runs, same = kills + killed, runs + 1, same + identical
+        references = {name: left_alone(name, Path(place, f"{name}-whole"), out) for name in RUNS}
+        kills, same = 0, 0
+        for run in range(wanted):
+            name = list(RUNS)[run % len(RUNS)]
+            folder = Path(place, f"run{run}")
+            killed = kill_some(name, folder, out, references[name].seconds, draw)
+            wait(start_training(name, folder, out))
+            identical = out.read_bytes() == references[name].final
+            kills, same = kills + killed, same + identical
             if verbose:
-                print(f"run {runs}: {killed} kills, {'same' if identical else 'DIFFERENT'}")
-    print(f"{kills} kills, {runs} runs, {same} bit-identical finals")
-    return 0 if same == runs else 1
+                line = f"run {run}: {name}, {killed} kills, {'same' if identical else 'DIFFERENT'}"
+                print(line, flush=True)
+    print(f"{kills} kills, {wanted} runs, {same} bit-identical finals")
+    return 0 if same == wanted else 1
 
 
-def kill_after(seconds: float, folder: Path, out: Path) -> bool:
+def warm_up() -> None:
+    """Import and build what takes seconds, once for all copies of this process.
+
+    Nothing is computed with several threads: a copy of a process that has done so could hang.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    train_task(None)
+
+
+def left_alone(name: str, folder: Path, out: Path) -> Reference:
+    """Return what a run comes to that is not killed."""
+    start = time.perf_counter()
+    wait(start_training(name, folder, out))
+    return Reference(out.read_bytes(), time.perf_counter() - start)
+
+
+def kill_some(name: str, folder: Path, out: Path, seconds: float, draw: random.Random) -> int:
+    """Return how often a run was killed, once at the least; it has not ended by then."""
+    wanted, killed = draw.randint(1, MOST_KILLS_A_RUN), 0
+    while killed < wanted:
+        out.unlink(missing_ok=True)
+        if kill_after(draw.uniform(0, seconds), name, folder, out):
+            killed += 1
+        elif killed:
+            break  # it ended: going on takes less time than the whole
+        else:
+            shutil.rmtree(folder)
+    out.unlink(missing_ok=True)
+    return killed
+
+
+def kill_after(seconds: float, name: str, folder: Path, out: Path) -> bool:
     """Return whether a run was killed before it ended by itself."""
-    process = start_training(folder, out)
+    process = start_training(name, folder, out)
     time.sleep(seconds)
     os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
@@ -75,23 +129,25 @@ def wait(process: int) -> None:
         raise RuntimeError(f"a training run ended with status {status}")
 
 
-def start_training(folder: Path, out: Path) -> int:
+def start_training(name: str, folder: Path, out: Path) -> int:
     """Return the id of a process that trains, and writes its final weights to ``out``."""
-    # A copy of a process with threads of torch's could hang; this one computes nothing itself.
     process = os.fork()
     if process:
         return process
     try:
-        train(folder, out)
+        module = RUNS[name](folder)
+        # A half-written file is not a final.
+        unfinished = out.with_suffix(".new")
+        unfinished.write_bytes(save(dict(module.state_dict())))
+        unfinished.rename(out)
         os._exit(0)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
 
 
-def train(folder: Path, out: Path) -> None:
+def train_module(folder: Path) -> nn.Module:
     """Train with all that a checkpoint must keep: dropout, running means, patience, a schedule."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Linear(FEATURES, 32), nn.BatchNorm1d(32), nn.Dropout(0.2), nn.ReLU(), nn.Linear(32, 2)
@@ -124,10 +180,26 @@ def train(folder: Path, out: Path) -> None:
         ),
         show=False,
     )
-    # A half-written file is not a final.
-    unfinished = out.with_suffix(".new")
-    unfinished.write_bytes(save(dict(module.state_dict())))
-    unfinished.rename(out)
+    return module
+
+
+def train_task(folder: Path | None) -> nn.Module:
+    """Finetune a text classifier as a user does; a few rows once, without a folder."""
+    model = STModel(tiny.folder("sentence_transformer"), name="tiny")
+    texts = [text[:150] for text in tiny.texts(ROWS // 3 if folder else 6)]
+    task = backprop.TextClassification(model)
+    task.finetune(
+        {"texts": texts, "labels": ["even" if len(text) % 2 == 0 else "odd" for text in texts]},
+        method="full",
+        epochs=EPOCHS if folder else 1,
+        batch_size=8,
+        checkpoint=folder,
+        show=False,
+    )
+    return model
+
+
+RUNS: Mapping[str, Train] = {"task": train_task, "module": train_module}
 
 
 if __name__ == "__main__":
