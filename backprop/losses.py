@@ -75,6 +75,12 @@ def triplet_loss(vectors: Tensor, groups: Tensor, margin: float = MARGIN) -> Ten
 
     Source: Schroff et al. 2015, arXiv:1503.03832.
     """
+    # Next to 1, numbers of 16 bits can't tell one cosine from another.
+    with torch.autocast(vectors.device.type, enabled=False):
+        return _triplets(vectors.float() if vectors.itemsize < 4 else vectors, groups, margin)
+
+
+def _triplets(vectors: Tensor, groups: Tensor, margin: float) -> Tensor:
     directions = functional.normalize(vectors)
     distances = 2 - 2 * directions @ directions.T
     alike = groups[:, None] == groups[None, :]

@@ -1,7 +1,7 @@
 """Training data in any form people have it: read, checked as a whole before work starts, split."""
 
 from backprop.data.fingerprints import fingerprint
-from backprop.data.reading import Data, read
+from backprop.data.reading import Data, keys, read
 from backprop.data.splitting import split
 
-__all__ = ["Data", "fingerprint", "read", "split"]
+__all__ = ["Data", "fingerprint", "keys", "read", "split"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,10 +28,10 @@ from backprop.data.values import (
     read_text,
 )
 from backprop.errors import InputError
-from backprop.pictures import Picture
+from backprop.pictures import Picture, describe
 from backprop.specs import Column, Training, spec_of
 
-__all__ = ["Data", "read"]
+__all__ = ["Data", "keys", "read"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ class Data:
             ``Picture``, scores as float, groups hashable, histories as lists of pairs.
         labels: all labels there are, sorted; empty where the task has none.
         multi_label: whether a row may have none, one or several of them.
+        place: says where a row came from, such as ``row 3 (line 5)``.
     """
 
     task: str
@@ -57,6 +58,7 @@ class Data:
     columns: Mapping[str, list[Any]]
     labels: list[str]
     multi_label: bool = False
+    place: Callable[[int], str] = field(default="row {}".format, compare=False, repr=False)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -122,7 +124,7 @@ def read(
     if for_training and not problems:
         _check_enough(task, training, checked, labels, multi_label, problems)
     problems.check(task)
-    data = Data(task, training.variant, checked, labels, multi_label)
+    data = Data(task, training.variant, checked, labels, multi_label, table.place)
     _warn_of_contradictions(data)
     return data
 
@@ -194,7 +196,10 @@ READERS: Mapping[str, Reader] = {
 
 
 def _read_emotions(value: Any) -> str:
-    return ", ".join(read_labels(read_text(value) if isinstance(value, str) else value))
+    labels = read_labels(read_text(value) if isinstance(value, str) else value)
+    if any("," in label for label in labels):
+        raise Fault("with a comma in an emotion", "commas stand between emotions", describe(value))
+    return ", ".join(labels)
 
 
 def _read(reader: Reader, row: int, value: Any, note: Callable[[int, Fault], None]) -> Any:
@@ -235,9 +240,16 @@ def _label_set(value: Any, multi_label: bool) -> list[str]:
 def _labels(
     task: str, training: Training, columns: Mapping[str, list[Any]], multi_label: bool
 ) -> list[str]:
-    values = columns.get(label_column(task, training), ())
-    sets = (_label_set(value, multi_label) for value in values if value is not None)
+    sets = _sets(task, training, columns, multi_label)
     return sorted({label for labels in sets for label in labels})
+
+
+def _sets(
+    task: str, training: Training, columns: Mapping[str, list[Any]], multi_label: bool = True
+) -> list[list[str]]:
+    """Return the labels of each row that has a value."""
+    values = columns.get(label_column(task, training), ())
+    return [_label_set(value, multi_label) for value in values if value is not None]
 
 
 def _check_enough(
@@ -255,6 +267,11 @@ def _check_enough(
     elif label_column(task, training) and len(labels) < (1 if multi_label else 2):
         there = f"only the label {labels[0]!r}" if labels else "no label"
         problems.add(f"there is {there}; there must be at least two classes to tell apart.")
+    elif multi_label and all(set(own) == set(labels) for own in _sets(task, training, columns)):
+        problems.add(
+            f"every row has all {len(labels)} labels ({', '.join(labels[:5])}), so there is "
+            "nothing to tell apart; list the names of a row's own labels, not a 0 or 1 for each label."
+        )
     if "groups" in columns and rows >= 2:
         sizes = Counter(columns["groups"])
         if max(sizes.values()) < 2:
@@ -270,21 +287,28 @@ def _check_enough(
 
 def _warn_of_contradictions(data: Data) -> None:
     """Log how many rows are the same as another but for their labels."""
-    column = label_column(data.task, data.training)
-    inputs = [name for name in data.columns if name != column]
-    if not column:
+    if not label_column(data.task, data.training):
         return
     found: dict[Hashable, set[Hashable]] = {}
-    keys = [tuple(_key(data.columns[name][i]) for name in inputs) for i in range(len(data))]
-    for key, labels in zip(keys, data.label_sets, strict=True):
+    every = keys(data)
+    for key, labels in zip(every, data.label_sets, strict=True):
         found.setdefault(key, set()).add(tuple(sorted(labels)))
-    count = sum(len(found[key]) > 1 for key in keys)
+    count = sum(len(found[key]) > 1 for key in every)
     if count:
         reason = "are the same as another row but for their labels; no model can get all right"
         logger.warning("%s: %d rows %s.", data.task, count, reason)
 
 
+def keys(data: Data) -> list[Hashable]:
+    """Return for each row what it has beside its labels; equal for rows that are the same."""
+    column = label_column(data.task, data.training)
+    inputs = [values for name, values in data.columns.items() if name != column]
+    return [tuple(map(_key, row)) for row in zip(*inputs, strict=True)]
+
+
 def _key(value: Any) -> Hashable:
+    if isinstance(value, list):
+        return tuple(value)
     source = value.source if isinstance(value, Picture) else value
     key: Hashable = id(source) if isinstance(source, Image.Image) else source
     return key

@@ -149,7 +149,8 @@ def _from_groups(groups: Sequence[Hashable], wanted: int, random: np.random.Gene
     """Return the rows kept aside: pairs of large groups, else whole groups."""
     members = _members(groups)
     if any(len(rows) >= 4 for rows in members):
-        return _taken(members, [(len(rows) - 2) // 2 for rows in members], 2, wanted, random)
+        most = [max(0, len(rows) - 2) // 2 for rows in members]
+        return _taken(members, most, 2, wanted, random)
     return _whole_groups(members, wanted, random)
 
 

@@ -20,7 +20,8 @@ RANK = 16
 def lora(module: nn.Module, skipped: nn.Module | None = None, rank: int = RANK) -> Iterator[int]:
     """Give the module's linear layers factors that alone are trained; merge them at the end.
 
-    After the block the module has the layers it had, with other weights, whatever ended it.
+    After the block the module has the layers it had, with other weights, whatever ended it. Layers
+    that were frozen before stay as they are.
 
     Args:
         module: what is trained.
@@ -40,7 +41,10 @@ def lora(module: nn.Module, skipped: nn.Module | None = None, rank: int = RANK) 
     layers = {
         name: layer
         for name, layer in module.named_modules()
-        if _is_fit(layer) and layer is not skipped and id(layer.weight) not in shared
+        if _is_fit(layer)
+        and layer is not skipped
+        and layer.weight.requires_grad
+        and id(layer.weight) not in shared
     }
     names = list(layers)
     if not names:
@@ -55,15 +59,18 @@ def lora(module: nn.Module, skipped: nn.Module | None = None, rank: int = RANK) 
         target_modules=_only(names),
         fan_in_fan_out=any(_is_transposed(layer) for layer in layers.values()),
     )
-    module.requires_grad_(False)
-    inject_adapter_in_model(config, module)
-    if skipped is not None:
-        skipped.requires_grad_(True)
+    trained = [each for each in module.parameters() if each.requires_grad]
     try:
+        module.requires_grad_(False)
+        inject_adapter_in_model(config, module)
+        if skipped is not None:
+            skipped.requires_grad_(True)
         yield len(names)
     finally:
         _merge(module)
-        module.requires_grad_(True)
+        module.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _is_fit(layer: nn.Module) -> bool:
@@ -91,3 +98,4 @@ def _merge(module: nn.Module) -> None:
         layer.merge()
         owner, _, own = name.rpartition(".")
         setattr(module.get_submodule(owner), own, layer.get_base_layer())
+    module.__dict__.pop("peft_config", None)  # else the next time counts as a second adapter

@@ -39,6 +39,9 @@ TRUTHS = ("similarity_scores", "groups", "labels", "answers", "output_text")
 
 ROWS_AT_ONCE = 512
 
+ALL = 1_000_000
+"""More labels than any model has, which may be more than the data has."""
+
 
 class Answers:
     """Asks a model and measures what it says.
@@ -46,10 +49,14 @@ class Answers:
     Args:
         ask: the task, with the model.
         options: of the task's input, such as ``max_length`` of written text.
+        written: whether the model writes its answers, and so has no probabilities.
     """
 
-    def __init__(self, ask: Ask, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, ask: Ask, options: Mapping[str, Any] | None = None, *, written: bool = False
+    ) -> None:
         self.ask = ask
+        self.written = written
         self.options = dict(options or {})
 
     def measure(self, data: Data, rows: Sequence[int]) -> Measures:
@@ -85,8 +92,8 @@ class Answers:
 
     def _options(self, data: Data) -> dict[str, Any]:
         # Probabilities of every emotion, where a row may have several.
-        several = data.task == "emotion" and data.multi_label
-        return {**self.options, **({"top_k": len(data.labels)} if several else {})}
+        several = data.task == "emotion" and data.multi_label and not self.written
+        return {**self.options, **({"top_k": ALL} if several else {})}
 
     def _input(self, data: Data, rows: Sequence[int], side: int) -> dict[str, Any]:
         asked = {}

@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from backprop.errors import InputError
+from backprop.finetuning.heads import solvable
 from backprop.finetuning.objectives import Objective, moved
 from backprop.finetuning.recipes import recipe_for
 
@@ -57,11 +58,12 @@ def choose(method: str, objective: Objective, rows: Sequence[int], epochs: int) 
     Raises:
         InputError: ``head`` where there is no such layer.
     """
-    has_head = objective.model.head(objective.data.task) is not None
+    has_head = solvable(objective.model, objective.data.task) is not None
     if method == "head" and not has_head:
         raise InputError(
-            f"method='head' needs a last layer of classes, which {_name(objective)} does not have "
-            f"for {objective.data.task}; use method='full' or method='lora'."
+            f"method='head' needs a last linear layer of classes, with biases, which "
+            f"{_name(objective)} does not have for {objective.data.task}; use method='full' or "
+            "method='lora'."
         )
     if method != "auto":
         return Choice(method)

@@ -22,6 +22,7 @@ def evaluate(
     variant: str | None = None,
     columns: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
+    written: bool = False,
 ) -> Report:
     """Return the task's figures for a model's answers to ``params``.
 
@@ -33,13 +34,14 @@ def evaluate(
         variant: of the task; by default the one the columns fit.
         columns: our name of a column to its name in ``params``.
         options: of the task's input.
+        written: whether the model writes its answers.
 
     Raises:
         InputError: faults of the data.
     """
     started = time.perf_counter()
     data = training_data.read(task, params, variant=variant, columns=columns, for_training=False)
-    measured = Answers(ask, options).measure(data, range(len(data)))
+    measured = Answers(ask, options, written=written).measure(data, range(len(data)))
     return Report(
         task=task,
         variant=data.variant,

@@ -34,7 +34,7 @@ def with_names(data: Data, rows: Sequence[int]) -> tuple[Data, list[int]]:
     A name such as ``card_arrival`` says what is meant, as a text would. Nothing is added where a
     label is a number or a code.
     """
-    if data.task != "text-classification" or not all(map(WORD.search, data.labels)):
+    if data.task != "text-classification" or not _are_words(data.labels):
         return data, list(rows)
     names = [label.replace("_", " ").replace("-", " ") for label in data.labels]
     columns = {
@@ -45,6 +45,12 @@ def with_names(data: Data, rows: Sequence[int]) -> tuple[Data, list[int]]:
     return replace(data, columns=columns), [*rows, *own]
 
 
+def _are_words(labels: Sequence[str]) -> bool:
+    """Return whether labels say something, unlike numbers, codes, or ``label_1``, ``label_2``."""
+    words = {re.sub(r"\d+", "", label) for label in labels}
+    return len(words) == len(labels) and all(map(WORD.search, labels))
+
+
 def prototypes(cached: Cached, classes: int) -> Head:
     """Return the head that compares with the mean of each class: logits are cosines times SCALE.
 
@@ -53,11 +59,12 @@ def prototypes(cached: Cached, classes: int) -> Head:
 
     Args:
         cached: inputs of the layer, and the class of each.
-        classes: how many there are; each has a row.
+        classes: how many there are.
 
     Source: prototypes, Snell et al. 2017, arXiv:1703.05175.
     """
     directions = functional.normalize(cached.inputs)
-    means = torch.stack([directions[cached.targets == number].mean(0) for number in range(classes)])
+    # A class without a training row is like none of the rows.
+    sums = torch.zeros(classes, directions.shape[1]).index_add(0, cached.targets, directions)
     norm = cached.inputs.norm(dim=1).mean().clamp_min(1e-12)
-    return Head(functional.normalize(means) * SCALE / norm, torch.zeros(classes), 0.0)
+    return Head(functional.normalize(sums) * SCALE / norm, torch.zeros(classes), 0.0)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from backprop.finetuning.objectives import Objective
 from backprop.losses import classification_loss
+from backprop.models.base import BaseModel
 
-__all__ = ["Cached", "Head", "cache", "logits_of", "solve"]
+__all__ = ["Cached", "Head", "cache", "logits_of", "solvable", "solve"]
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Inverse strengths of the penalty that are tried, as scikit-learn's C."""
@@ -80,6 +81,12 @@ class Head:
 def logits_of(probabilities: Iterable[float]) -> Tensor:
     """Return the numbers whose sigmoids are ``probabilities``."""
     return torch.tensor([math.log(each / (1 - each)) for each in probabilities])
+
+
+def solvable(model: BaseModel, task: str) -> nn.Linear | None:
+    """Return the last layer, if there is one that can be solved for: it needs biases."""
+    layer = model.head(task)
+    return None if layer is None or layer.bias is None else layer
 
 
 def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached:

@@ -20,6 +20,9 @@ __all__ = ["Validation", "user_step"]
 ENOUGH_ROWS = 500
 """Validation rows from which shares of right answers are fine enough to tell epochs apart."""
 
+ENOUGH_PAIRS = 30
+"""The same for a correlation, which a few pairs leave to chance."""
+
 
 class Validation:
     """Figures of the validation rows.
@@ -39,8 +42,14 @@ class Validation:
         written = isinstance(objective.model, HFTextGenerationModel)
         self.is_measured = bool(rows) and options.val_dataloader is None and not written
         self.monitor, self.maximise = "loss", False
-        if self.is_measured and (len(rows) >= ENOUGH_ROWS or not objective.data.labels):
+        if self.is_measured and len(rows) >= self._enough():
             self.monitor, self.maximise = objective.main, True
+
+    def _enough(self) -> int:
+        """Return from how many rows on the task's figure tells epochs apart better than loss."""
+        if self.objective.data.labels:
+            return ENOUGH_ROWS
+        return ENOUGH_PAIRS if self.objective.main == "spearman" else 1
 
     @property
     def is_possible(self) -> bool:
@@ -62,7 +71,12 @@ class Validation:
             for size, batch in self._batches():
                 total += float(self.step(batch)) * size
                 count += size
-        return total / max(count, 1)
+        if not count:
+            raise InputError(
+                "val_dataloader gave no batch; pass a DataLoader or list that has one, or a "
+                "function that returns a new iterator."
+            )
+        return total / count
 
     def _batches(self) -> Any:
         loader = self.options.val_dataloader
@@ -76,9 +90,10 @@ class Validation:
 def user_step(step: Callable[..., Any]) -> Callable[[Any], Tensor]:
     """Return the caller's own step, which takes a batch, or as in 2021 its number too.
 
-    It returns the loss, or a dictionary with it.
+    It returns the loss, or a dictionary with it. Batches are numbered from 0 in each process, so a
+    step that uses the number goes on with other ones where a killed run is resumed.
     """
-    numbered = len(inspect.signature(step).parameters) > 1
+    numbered = _needed(step) > 1
     numbers = itertools.count()
 
     def run(batch: Any) -> Tensor:
@@ -92,6 +107,13 @@ def user_step(step: Callable[..., Any]) -> Callable[[Any], Tensor]:
         return loss
 
     return run
+
+
+def _needed(step: Callable[..., Any]) -> int:
+    """Return how many arguments must be given by place."""
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(step).parameters.values()
+    return sum(each.kind in places and each.default is each.empty for each in parameters)
 
 
 def _size(batch: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ class Objective:
         ):
             labels = dict(enumerate(self.data.labels))
             self.model.pre_finetuning(labels=labels, **self._several(), **self._task())
-            self.model.class_weights = self.class_weights
+            if self.class_weights is not None:
+                self.model.class_weights = self.class_weights
 
     def _several(self) -> dict[str, bool]:
         """Return the argument for rows of several labels, which models of 2021 do not know."""
@@ -121,7 +123,8 @@ class Objective:
 
     def batches(self, rows: Sequence[int]) -> Iterator[tuple[list[int], Any]]:
         """Yield rows of like length together, with their batch on the model's device."""
-        ordered = sorted(rows, key=self.samples.length)
+        # Without lengths, sorting would only decode every picture once more.
+        ordered = sorted(rows, key=self.samples.length) if self.samples.has_lengths else list(rows)
         for start in range(0, len(ordered), EVALUATION_ROWS):
             own = ordered[start : start + EVALUATION_ROWS]
             yield own, moved(self.batch(own), self.model.device)
@@ -148,6 +151,9 @@ class Objective:
         """Group of each row, where batches need several rows of a group."""
         return None
 
+    together = False
+    """Whether the loss compares the rows of a batch with each other."""
+
 
 class LogitsObjective(Objective):
     """Image classification: the model gives logits."""
@@ -161,7 +167,7 @@ class LogitsObjective(Objective):
         self.model.pre_finetuning(
             labels=dict(enumerate(self.data.labels)),
             num_classes=len(self.data.labels),
-            **self._several(),
+            **(self._several() if takes(self.model.pre_finetuning, "multi_label") else {}),
             **self._size(),
         )
 
@@ -192,6 +198,8 @@ class LogitsObjective(Objective):
 
 class _Vectors(Objective):
     """Vectorisation: the model gives vectors."""
+
+    together = True
 
     def extra(self, lengths: Mapping[str, int]) -> dict[str, Any]:
         # A row's only keys are text and image; a length the caller asks for comes beside them.
@@ -250,10 +258,20 @@ def objective_for(data: Data) -> Callable[..., Objective]:
     return next((kind for name, kind in OBJECTIVES.items() if name in data.columns), Objective)
 
 
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Return whether a function has an argument called ``name``, or takes any."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(
+        each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()
+    )
+
+
 def moved(batch: Any, device: torch.device) -> Any:
     """Return a batch with its tensors on ``device``."""
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {name: moved(value, device) for name, value in batch.items()}
+    if type(batch) in (list, tuple):
+        return type(batch)(moved(value, device) for value in batch)
     return batch

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from backprop.errors import InputError
 from backprop.specs import Training
 from backprop.trainer import Settings
 
-__all__ = ["METHODS", "Options", "lengths_of"]
+__all__ = ["DEFAULT_EPOCHS", "METHODS", "Options", "lengths_of"]
 
 METHODS = ("auto", "full", "lora", "head")
+
+DEFAULT_EPOCHS = 20
+"""At most; recipes plan fewer, where the caller does not say another number."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,12 @@ class Options:
     """The arguments of ``Task.finetune``, where they are described.
 
     Raises:
-        InputError: no such method, or class weights of another form.
+        InputError: no such method, class weights of another form, or arguments that have no use
+            for each other.
     """
 
     validation_split: float | tuple[Sequence[int], Sequence[int]] = 0.15
-    epochs: int = 20
+    epochs: int = DEFAULT_EPOCHS
     batch_size: int | None = None
     optimal_batch_size: int | None = None
     early_stopping_epochs: int = 1
@@ -46,6 +51,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what no finetuning could use."""
+        if self.method == "head":
+            self._check_head()
         if self.method not in METHODS:
             raise InputError(
                 f"method must be one of {', '.join(METHODS)}; received {self.method!r}."
@@ -55,6 +62,29 @@ class Options:
             raise InputError(
                 'class_weights must be "balanced" or a dictionary of label to weight; received '
                 f"{weights!r}."
+            )
+
+        if weights is not None and self.step is not None:
+            raise InputError(
+                "class_weights has no effect on a step of your own, which returns the loss itself; "
+                "leave one of the two out."
+            )
+        for name in ("train_dataloader", "val_dataloader"):
+            loader = getattr(self, name)
+            if self.epochs != 1 and isinstance(loader, Iterator):
+                raise InputError(
+                    f"{name} is an iterator ({type(loader).__name__}), which ends with the first "
+                    "epoch; pass a DataLoader, a list, or a function that returns a new iterator."
+                )
+
+    def _check_head(self) -> None:
+        """Refuse what the last layer, which is solved for, has no use for."""
+        names = ("step", "configure_optimizers", "train_dataloader", "val_dataloader")
+        unused = [name for name in names if getattr(self, name) is not None]
+        if unused:
+            raise InputError(
+                f"method='head' solves for the last layer and has no use for {' and '.join(unused)}"
+                "; leave that out, or use method='full' or method='lora'."
             )
 
     def check(self) -> None:
@@ -68,9 +98,15 @@ class Options:
             batch_size=self.batch_size,
             optimal_batch_size=self.optimal_batch_size,
             early_stopping_epochs=self.early_stopping_epochs,
-            learning_rate=1.0 if self.learning_rate is None else self.learning_rate,
+            learning_rate=1.0 if self.learning_rate is None else _positive(self.learning_rate),
             seed=self.seed,
         )
+
+
+def _positive(rate: float) -> float:
+    if not isinstance(rate, Real) or not rate > 0:
+        raise InputError(f"learning_rate must be a number above 0; received {rate!r}.")
+    return float(rate)
 
 
 def lengths_of(training: Training, given: Mapping[str, Any], task: str) -> dict[str, int]:

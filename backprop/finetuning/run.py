@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,27 +17,27 @@ from backprop.data import Data
 from backprop.errors import UnsupportedTaskError
 from backprop.finetuning.adapters import lora
 from backprop.finetuning.answers import Answers, Ask
+from backprop.finetuning.checks import check_rows, cut, repeated
 from backprop.finetuning.choice import Choice, choose, form_of
 from backprop.finetuning.few import are_few, prototypes, with_names
-from backprop.finetuning.heads import Cached, Head, cache, solve
+from backprop.finetuning.heads import Cached, Head, cache, solvable, solve
 from backprop.finetuning.loaders import Validation, user_step
 from backprop.finetuning.objectives import Objective, objective_for
 from backprop.finetuning.options import Options, lengths_of
+from backprop.finetuning.plans import OWN_CLASSES, identity, settings
 from backprop.finetuning.recipes import Recipe, recipe_for
+from backprop.finetuning.restoring import put_back_on_error
 from backprop.finetuning.thresholds import fold_thresholds
 from backprop.finetuning.weights import class_weights, freeze_embeddings
 from backprop.metrics import Measures
-from backprop.models.base import BaseModel, PathModel
-from backprop.models.pair_encoder import PairEncoder
+from backprop.models.base import BaseModel
 from backprop.report import Report
 from backprop.trainer import History, Settings, fit
+from backprop.trainer.randomness import kept
 
 __all__ = ["finetune"]
 
 logger = logging.getLogger(__name__)
-
-OWN_CLASSES = (PathModel, PairEncoder)
-"""Pretrained models, for which recipes were measured; a user's own may need many epochs."""
 
 
 def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: Ask) -> Report:
@@ -62,27 +60,32 @@ def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: As
             f"{model.name or type(model).__name__} can't be finetuned on {task!r}. Models that "
             f"can: backprop models --task {task} --finetunable."
         )
+    options.check()
     data = training_data.read(task, params, variant=options.variant, columns=options.columns)
     lengths = lengths_of(data.training, options.lengths, task)
     train, aside = training_data.split(data, options.validation_split, seed=options.seed)
-    torch.manual_seed(options.seed)
-    weights = class_weights(options.class_weights, data, train)
-    options.check()
-    given = len(train)
-    if options.train_dataloader is None and are_few(data, train) and model.classifies(task):
-        data, train = with_names(data, train)
-    objective = objective_for(data)(
-        model, data, lengths, Answers(ask, _asked(task, lengths)), weights
-    )
-    objective.prepare()
-    try:
-        run = _Run(objective, options, train, aside, given)
-        run.note_cut()
-        run.learn()
-    finally:
-        model.eval()
-        model.class_weights = None
-        model.forget_handlers()
+    written = hasattr(model, "writer")
+    weights = class_weights(options.class_weights, data, train, written=written)
+    given, few = len(train), False
+    if options.train_dataloader is None and model.classifies(task):
+        few = are_few(data, train)
+        data, train = with_names(data, train) if few else (data, train)
+    answers = Answers(ask, _asked(task, lengths), written=written)
+    objective = objective_for(data)(model, data, lengths, answers, weights)
+    weights_before = model.class_weights
+    with kept(model.device):
+        torch.manual_seed(options.seed)
+        try:
+            with put_back_on_error(model):
+                objective.prepare()
+                run = _Run(objective, options, train, aside, given, few=few)
+                run.look_at_rows()
+                run.solve()
+            run.learn()
+        finally:
+            model.eval()
+            model.class_weights = weights_before
+            model.forget_handlers()
     return run.report(time.perf_counter() - started)
 
 
@@ -101,6 +104,8 @@ class _Run:
         train: Sequence[int],
         aside: Sequence[int],
         given: int,
+        *,
+        few: bool,
     ) -> None:
         self.objective = objective
         self.model = objective.model
@@ -108,11 +113,16 @@ class _Run:
         self.train = train
         self.aside = aside
         self.given = given  # training rows; further ones are the names of labels
-        self.layer = self.model.head(objective.data.task)
+        self.few = few
+        self.layer = solvable(self.model, objective.data.task)
         self.choice = self._choose()
         self.history: History | None = None
         self.head: Head | None = None
+        self.cached: Cached | None = None
         self.cached_aside: Cached | None = None
+        self.measured: Measures | None = None
+        self.is_put_back = False
+        self.planned_epochs = 0
         self.warnings: list[str] = []
         self.thresholds: dict[str, float] | None = None
 
@@ -132,22 +142,23 @@ class _Run:
             logger.info("method=%r: %s", choice.method, choice.why)
         return choice
 
-    def note_cut(self) -> None:
-        """Tell how many texts are over their limit: the rest of them is not learnt from."""
-        samples, task = self.objective.samples, self.data.task
-        lost = [
-            self.model.cut(samples.params(row, side), task)
-            for row in (*self.train[: self.given], *self.aside)
-            for side in range(len(samples.sides))
-        ]
-        cut = [tokens for tokens in lost if tokens]
-        if cut:
-            limits = ", ".join(f"{name}={value}" for name, value in self.lengths.items())
-            self.warnings.append(
-                f"{len(cut)} of {len(lost)} texts were over the limit ({limits or 'the model'}); "
-                f"{sum(cut)} tokens were cut."
+    def look_at_rows(self) -> None:
+        """Refuse rows that the model can't take, and note what else is odd about them."""
+        samples, options = self.objective.samples, self.options
+        own = self.train[: self.given] if options.train_dataloader is None else []
+        check_rows(samples, [*own, *self.aside])
+        self._warn(cut(samples, [*own, *self.aside]))
+        self._warn(repeated(self.data, own, self.aside))
+        if options.train_dataloader is not None and self.aside and options.val_dataloader is None:
+            self._warn(
+                f"train_dataloader has batches of its own: the figures are of {len(self.aside)} "
+                "rows of params, which must not be among them."
             )
-            logger.warning("%s", self.warnings[-1])
+
+    def _warn(self, sentence: str) -> None:
+        if sentence:
+            self.warnings.append(sentence)
+            logger.warning("%s", sentence)
 
     @property
     def lengths(self) -> dict[str, Any]:
@@ -155,21 +166,31 @@ class _Run:
         extra = self.objective.samples.extra
         return {name: extra[name] for name in dict(self.data.training.arguments) if name in extra}
 
-    def learn(self) -> None:
-        """Train by the chosen method, and choose thresholds where rows have several labels."""
+    def solve(self) -> None:
+        """Solve for the last layer, where there is one and the loss is not the caller's own."""
         if self.layer is not None and self.options.step is None:
             self._solve_head(self.layer)
+
+    def learn(self) -> None:
+        """Train by the chosen method, and choose thresholds where rows have several labels."""
         if self.choice.method != "head":
             self._fit()
         self.model.eval()
-        self.model.forget_handlers()
-        self.measured = self._measure()
-        if self.data.multi_label and self.aside and self.layer is not None:
-            self.thresholds = self._folded(self.layer)
-            self.model.forget_handlers()
-            self.measured = self._measure()
+        try:
+            self._judge()
+        except KeyboardInterrupt:
+            if self.history is None:
+                raise
+            self._warn("Ctrl-C ended the measuring; evaluate gives the figures.")
         if self.choice.method == "head" and self.layer is not None:
             self._use_all_rows(self.layer)
+
+    def _judge(self) -> None:
+        """Measure the model, with each label's own threshold where rows have several."""
+        if self.data.multi_label and self.aside and self.layer is not None:
+            self.thresholds = self._folded(self.layer)
+        self.model.forget_handlers()
+        self.measured = self.objective.measures(self.aside) if self.aside else None
 
     def _folded(self, layer: nn.Linear) -> dict[str, float]:
         """Return each label's threshold, which from now on is a half."""
@@ -194,7 +215,9 @@ class _Run:
 
     def _use_all_rows(self, layer: nn.Linear) -> None:
         """Solve once more with the validation rows too, now that they have judged."""
-        if self.cached_aside is None or self.head is None or not _is_share(self.options):
+        if self.cached is None or self.cached_aside is None or self.head is None:
+            return
+        if not _is_share(self.options):
             return
         both = self.cached.joined(self.cached_aside)
         again = solve(both, None, strengths=(self.head.strength,), **self._classes())
@@ -215,22 +238,34 @@ class _Run:
         before = self._state() if guarded else None
         baseline = validation.figures()[validation.monitor] if before is not None else None
         frozen = freeze_embeddings(self.model) if self.choice.method == "full" else []
-        around = lora(self.model, self.layer) if self.choice.method == "lora" else nullcontext()
+        skipped = self.model.head(self.data.task)
+        around = lora(self.model, skipped) if self.choice.method == "lora" else nullcontext()
         try:
             with around:
                 self.history = self._trained(validation)
         finally:
             for parameter in frozen:
                 parameter.requires_grad_(True)
+        if before is not None and baseline is not None:
+            self._keep_the_better(before, baseline, validation)
+
+    def _keep_the_better(
+        self, before: dict[str, Tensor], baseline: float, validation: Validation
+    ) -> None:
+        """Put the weights of before back where training made them no better."""
         best = self._best(validation.monitor)
-        if before is not None and baseline is not None and best is not None:
+        if best is not None:
             worse = best < baseline if validation.maximise else best > baseline
-            if worse:
-                self.model.load_state_dict(before)
-                self.warnings.append(
-                    "Training made it no better, so the model has the layers it came with"
-                    f"{' and a new last one' if self.head is not None else ''}."
-                )
+            why = "Training made it no better"
+        else:  # Ctrl-C in the first epoch, whose weights nothing has judged
+            worse, why = True, "No epoch has ended"
+        if worse:
+            self.is_put_back = True
+            self.model.load_state_dict(before)
+            self._warn(
+                f"{why}, so the model has the layers it came with"
+                f"{' and a new last one' if self.head is not None else ''}."
+            )
 
     def _best(self, monitor: str) -> float | None:
         assert self.history is not None
@@ -255,6 +290,7 @@ class _Run:
             validate=validation.figures if validation.is_possible else None,
             settings=self._settings(validation),
             groups=[groups[row] for row in self.train] if groups is not None else None,
+            together=objective.together,
             configure_optimizers=options.configure_optimizers,
             parameter_groups=self._parameter_groups,
             train_dataloader=options.train_dataloader,
@@ -269,7 +305,7 @@ class _Run:
         """
         recipe = self._recipe()
         chosen = self.options.learning_rate is not None
-        if self.layer is None or self.head is None or chosen or recipe.head_rate == 1:
+        if self.layer is None or self.cached is None or chosen or recipe.head_rate == 1:
             return [{"params": list(module.parameters())}]
         own = list(self.layer.parameters())
         known = set(map(id, own))
@@ -285,55 +321,19 @@ class _Run:
     def _is_few(self) -> bool:
         """Whether texts or emotions are learnt as ``few`` describes; images were not measured."""
         wanted = self.choice.method == "full" and form_of(self.objective) == "classes"
-        return wanted and are_few(self.data, self.train)
+        return wanted and self.few
 
     def _settings(self, validation: Validation) -> Settings:
-        options = self.options
-        recipe = self._recipe()
-        planned = options.learning_rate is None and isinstance(self.model, OWN_CLASSES)
-        rows_per_step = options.optimal_batch_size
-        if rows_per_step is None and options.batch_size is None:
-            rows_per_step = recipe.rows_per_step
-        return Settings(
-            # The rate has fallen to nothing by then.
-            epochs=min(options.epochs, recipe.passes) if planned else options.epochs,
-            batch_size=options.batch_size,
-            optimal_batch_size=rows_per_step,
-            # Without rows to judge by nothing says when to stop.
-            early_stopping_epochs=options.early_stopping_epochs if validation.is_possible else 0,
-            learning_rate=options.learning_rate or recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            warmup=recipe.warmup,
-            decay_epochs=min(options.epochs, recipe.passes) if planned else None,
-            seed=options.seed,
-            monitor=validation.monitor,
-            maximise=validation.maximise,
-            checkpoint=Path(options.checkpoint) if options.checkpoint is not None else None,
-            fingerprint=self._fingerprint(),
-        )
-
-    def _fingerprint(self) -> str:
-        """Return what makes this run itself: a checkpoint of another is refused."""
-        options = self.options
-        if options.checkpoint is None:
-            return ""
-        return json.dumps(
-            {
-                "data": training_data.fingerprint(self.data),
-                "rows": [list(map(int, self.train)), list(map(int, self.aside))],
-                "model": [self.model.name, type(self.model).__name__],
-                "method": self.choice.method,
-                "lengths": self.lengths,
-                "class_weights": str(options.class_weights),
-            }
-        )
-
-    def _measure(self) -> Measures | None:
-        return self.objective.measures(self.aside) if self.aside else None
+        rows = (self.train, self.aside)
+        own = identity(self.objective, self.options, self.choice, rows, self.lengths)
+        chosen = settings(self.objective, self.options, self._recipe(), validation, own)
+        self.planned_epochs = chosen.epochs
+        return chosen
 
     def report(self, seconds: float) -> Report:
         """Return what the user gets."""
         history, measured = self.history, self.measured
+        is_from_epoch = history is not None and not self.is_put_back
         epochs = [asdict(epoch) for epoch in history.epochs] if history else []
         report = Report(
             task=self.data.task,
@@ -345,7 +345,7 @@ class _Run:
             rows={"train": self.given, "validation": len(self.aside)},
             settings=self._shown_settings(),
             history=epochs,
-            best_epoch=history.best_epoch if history else 0,
+            best_epoch=history.best_epoch if history and is_from_epoch else 0,
             stopped=history.stopped if history else "epochs",
             metrics=dict(measured.values) if measured else {},
             main=measured.main if measured else "",
@@ -359,16 +359,25 @@ class _Run:
         return report
 
     def _shown_settings(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"seed": self.options.seed}
+        options = self.options
+        shown: dict[str, Any] = {"seed": options.seed}
+        if _is_share(options):
+            shown["validation_split"] = options.validation_split
+        if options.class_weights is not None:
+            shown["class_weights"] = options.class_weights
+        if len(self.train) > self.given:
+            shown["label_names_as_rows"] = len(self.train) - self.given
         if self.head is not None:
             shown["head"] = f"C={self.head.strength:g}" if self.head.strength else "prototypes"
             shown["head_passes"] = self.head.passes
         if self.history is not None:
-            recipe = self._recipe()
-            shown["learning_rate"] = self.options.learning_rate or recipe.learning_rate
+            shown["epochs"] = self.planned_epochs
+            if options.configure_optimizers is None:
+                rate = options.learning_rate
+                shown["learning_rate"] = self._recipe().learning_rate if rate is None else rate
             shown["batch_size"] = self.history.batch_size
             shown["rows_per_step"] = self.history.rows_per_step
-        return {**shown, **dict(self.options.lengths)}
+        return {**shown, **dict(self.data.training.arguments), **dict(options.lengths)}
 
 
 def _is_share(options: Options) -> bool:

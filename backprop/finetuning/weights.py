@@ -17,7 +17,11 @@ __all__ = ["class_weights", "freeze_embeddings"]
 
 
 def class_weights(
-    wanted: str | Mapping[str, float] | None, data: Data, rows: Sequence[int]
+    wanted: str | Mapping[str, float] | None,
+    data: Data,
+    rows: Sequence[int],
+    *,
+    written: bool = False,
 ) -> Tensor | None:
     """Return what each class counts for in the loss, shape (classes,), or None for all alike.
 
@@ -25,12 +29,18 @@ def class_weights(
     several labels, rows without the label to rows with it.
 
     Raises:
-        InputError: the task has no classes, or weights of other labels, or below 0.
+        InputError: the task has no classes or the model writes them, or weights of other labels,
+            or below 0.
     """
     if wanted is None:
         return None
     if not data.labels:
         raise InputError(f"class_weights is for tasks with labels; {data.task} has none here.")
+    if written:
+        raise InputError(
+            f"class_weights is for models that classify; this one writes the words of {data.task}. "
+            "Leave it out, or finetune a classifier."
+        )
     if isinstance(wanted, Mapping):
         return _given(wanted, data.labels)
     label_sets = data.label_sets

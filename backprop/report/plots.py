@@ -77,7 +77,7 @@ def _draw_loss(axes: Any, report: Contents) -> None:
         "validation": [epoch.get("metrics", {}).get("loss") for epoch in report.history],
     }
     _draw_curves(axes, report, curves)
-    axes.set_ylim(0, 1.08 * axes.dataLim.y1)
+    axes.set_ylim(0, 1.08 * axes.dataLim.y1 or 1)
     axes.set_ylabel("loss")
 
 

@@ -72,4 +72,5 @@ def epochs(report: Contents) -> str:
     """Return how many epochs there were, the best, and why they ended."""
     count = len(report.history)
     ending = ENDINGS.get(report.stopped, report.stopped)
-    return f"{count}, {ending}; the weights are those of epoch {report.best_epoch}"
+    own = f"of epoch {report.best_epoch}" if report.best_epoch else "from before them"
+    return f"{count}, {ending}; the weights are those {own}"

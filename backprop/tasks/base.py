@@ -162,6 +162,7 @@ class Task:
             InputError: faults of the data, all of them in one message, or of an argument.
             UnsupportedTaskError: the model can't be finetuned.
         """
+        before = self._model, self.name
         model = self._learner()
         options = load("backprop.finetuning:Options")(
             validation_split=validation_split,
@@ -183,9 +184,13 @@ class Task:
             show=show,
             lengths=lengths,
         )
-        report: Report = load("backprop.finetuning:finetune")(
-            model, self.task, params, options, self.run
-        )
+        try:
+            report: Report = load("backprop.finetuning:finetune")(
+                model, self.task, params, options, self.run
+            )
+        except InputError:
+            self._model, self.name = before
+            raise
         return report
 
     def evaluate(
@@ -215,6 +220,7 @@ class Task:
             variant=variant,
             columns=columns,
             options=options,
+            written=not self.is_remote and hasattr(self.model, "writer"),
         )
         return report
 

@@ -153,6 +153,8 @@ class LoaderFeed:
         # A batch drawn at random follows from its number, so that a resumed run may pass over
         # those it has done without training on them.
         seed_all(CPU, self._seed, "loader", epoch)
+        for generator in _generators(self._loader):
+            generator.manual_seed(int(torch.randint(2**62, ())))
         batches = iter(self._loader() if callable(self._loader) else self._loader)
         number = 0
         while True:
@@ -172,6 +174,14 @@ class LoaderFeed:
     def _work(self, gathered: list[tuple[int, Any]]) -> Work:
         rows = sum(rows for rows, _ in gathered)
         return Work(rows, gathered[self._index :: self._count])
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    """Return the generators of its own that a DataLoader draws an epoch's order from."""
+    sampler = getattr(loader, "sampler", None)
+    inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    found = [getattr(each, "generator", None) for each in (loader, sampler, inner)]
+    return [each for each in found if isinstance(each, torch.Generator)]
 
 
 def rows_in(batch: Any) -> int:

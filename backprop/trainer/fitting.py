@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from backprop.errors import InputError
@@ -34,6 +35,7 @@ def fit(
     validate: Callable[[], Mapping[str, float]] | None,
     settings: Settings,
     groups: Sequence[Hashable] | None = None,
+    together: bool = False,
     configure_optimizers: Callable[..., Any] | None = None,
     parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
     train_dataloader: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
@@ -61,6 +63,8 @@ def fit(
             only; None lets the training loss pick the best epoch.
         settings: all the numbers.
         groups: of each row; batches then hold at least two rows of a group.
+        together: whether the loss compares the rows of a batch with each other; a step then has as
+            few passes as memory allows, even if smaller ones were faster.
         configure_optimizers: see ``optimisers.custom``; replaces AdamW and the schedule.
         parameter_groups: see ``optimisers.default``.
         train_dataloader: yields batches, and replaces ``rows`` and ``batch``; iterated once an
@@ -88,7 +92,7 @@ def fit(
     else:
         plan = Plan(rows, settings.rows_per_step, settings.seed, lengths, groups)
         feed = PlanFeed(plan, batch, **place)
-    passes = Passes(module, feed, step, processes)
+    passes = Passes(module, feed, step, processes, together=together or groups is not None)
     shown = display(
         settings,
         rows=rows if plan else 0,
@@ -102,7 +106,8 @@ def fit(
             if configure_optimizers
             else optimisers.default(module, settings, run.steps, parameter_groups)
         )
-        run.begin(_facts(module, processes, plan), plan)
+        facts = {} if settings.checkpoint is None else _facts(module, processes, plan)
+        run.begin(facts, plan)
         return run.train()
 
 
@@ -138,11 +143,28 @@ def _facts(module: nn.Module, processes: Processes, plan: Plan | None) -> dict[s
         (name, tuple(each.shape), str(each.dtype), each.requires_grad)
         for name, each in module.named_parameters()
     ]
-    facts: dict[str, Any] = {"weights": _hash(shapes), "processes": processes.count}
+    facts: dict[str, Any] = {
+        "weights": _hash(shapes),
+        "frozen weights": _hash_of_frozen(module),
+        "processes": processes.count,
+    }
     if plan is not None:
         order = [None if each is None else list(each) for each in (plan.lengths, plan.groups)]
         facts |= {"rows": plan.rows, "lengths and groups": _hash(order)}
     return facts
+
+
+def _hash_of_frozen(module: nn.Module) -> str:
+    """Return a hash of the weights that a checkpoint does not hold, since they stay as they are.
+
+    Those under LoRA do not: once its factors are merged, they would be merged again.
+    """
+    digest = hashlib.sha256()
+    for parameter in module.parameters():
+        if not parameter.requires_grad:
+            flat = parameter.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _hash(value: object) -> str:

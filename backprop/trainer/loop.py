@@ -128,7 +128,7 @@ class Run:
     def _ended(self) -> Stopped | None:
         settings = self.settings
         return self.position.ended(
-            settings.epochs, settings.early_stopping_epochs, settings.decay_epochs or 0
+            settings.epochs, settings.early_stopping_epochs, settings.least_epochs
         )
 
     def _interrupted(self) -> Stopped:

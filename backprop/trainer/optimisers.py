@@ -119,9 +119,7 @@ def default(
     optimizer = AdamW(groups, lr=settings.learning_rate, fused=True if kinds <= FUSED else None)
     if steps is None:
         return Optimisation(optimizer)
-    share = min(1.0, (settings.decay_epochs or settings.epochs) / settings.epochs)
-    decay = max(1, round(steps * share))
-    return Optimisation(optimizer, schedule(settings.schedule, decay, settings.warmup))
+    return Optimisation(optimizer, schedule(settings.schedule, max(1, steps), settings.warmup))
 
 
 def schedule(name: str, steps: int, warmup: float) -> Callable[[int], float]:

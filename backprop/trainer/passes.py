@@ -37,6 +37,7 @@ class Passes:
         feed: makes the batches of a step.
         step: returns a batch's mean loss.
         processes: whose device batches go to.
+        together: whether rows of a batch are compared with each other.
     """
 
     def __init__(
@@ -45,8 +46,11 @@ class Passes:
         feed: Feed,
         step: Callable[[Any], Tensor],
         processes: Processes,
+        *,
+        together: bool = False,
     ) -> None:
         self.size = 0
+        self._together = together
         self._module = module
         self._feed = feed
         self._step = step
@@ -107,8 +111,8 @@ class Passes:
             raise
         rows = plan.steps(0)[0][:most]
         smaller = size // 4
-        # What a triplet is compared with depends on its batch, so those are as large as can be.
-        if plan.groups is not None or smaller == 0 or steps < TIMED_FROM_STEPS:
+        # What a triplet or pair is compared with depends on its batch: the larger, the better.
+        if self._together or smaller == 0 or steps < TIMED_FROM_STEPS:
             return size
         seconds = {size: float("inf"), smaller: float("inf")}
         for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,16 @@ AT_LEAST = {
     "learning_rate": 0,
     "weight_decay": 0,
     "warmup": 0,
-    "decay_epochs": 1,
+    "least_epochs": 0,
     "max_grad_norm": 0,
     "seed": 0,
     "checkpoint_every_s": 0,
+}
+"""Setting to the least it may be."""
+
+WHOLE = {
+    *("epochs", "batch_size", "optimal_batch_size", "early_stopping_epochs", "least_epochs"),
+    "seed",
 }
 
 
@@ -44,8 +51,7 @@ class Settings:
         weight_decay: of AdamW, on matrices alone: biases and norms have none.
         warmup: share of these steps over which the rate rises to its peak, 0 to 1.
         schedule: how it falls afterwards: ``"linear"``, ``"cosine"`` or ``"constant"``.
-        decay_epochs: epochs over which it does; in those after it stays low. None is all of them.
-            Before that it does not stop early: figures often dip while the rate is high.
+        least_epochs: before these it does not stop early: figures often dip while the rate is high.
         max_grad_norm: gradients of a larger L2 norm are scaled down to it; None leaves them.
         seed: of the order of rows and of all that is drawn at random; below 2**32.
         monitor: which of the validation's figures picks the best epoch.
@@ -67,7 +73,7 @@ class Settings:
     weight_decay: float = 0.01
     warmup: float = 0.06
     schedule: str = "linear"
-    decay_epochs: int | None = None
+    least_epochs: int = 0
     max_grad_norm: float | None = 1.0
     seed: int = 0
     monitor: str = "loss"
@@ -80,8 +86,11 @@ class Settings:
         """Check every number."""
         for name, least in AT_LEAST.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= least):
-                raise InputError(f"{name} must be a number of at least {least}; received {value}.")
+            kind = numbers.Integral if name in WHOLE else numbers.Real
+            right = isinstance(value, kind) and not isinstance(value, bool)
+            if value is not None and not (right and math.isfinite(value) and value >= least):
+                what = "a whole number" if name in WHOLE else "a number"
+                raise InputError(f"{name} must be {what} of at least {least}; received {value!r}.")
         if self.warmup > 1:
             raise InputError(f"warmup is a share of all steps, 0 to 1; received {self.warmup}.")
         if self.seed >= 2**32:
