@@ -270,7 +270,7 @@ def _check_enough(
     elif multi_label and all(set(own) == set(labels) for own in _sets(task, training, columns)):
         problems.add(
             f"every row has all {len(labels)} labels ({', '.join(labels[:5])}), so there is "
-            "nothing to tell apart; list the names of a row's own labels, not a 0 or 1 for each label."
+            "nothing to tell apart; list the names of a row's own labels, not a 0 or 1 for each."
         )
     if "groups" in columns and rows >= 2:
         sizes = Counter(columns["groups"])
