@@ -26,7 +26,7 @@ from backprop.finetuning.objectives import Objective, objective_for
 from backprop.finetuning.options import Options, lengths_of
 from backprop.finetuning.plans import OWN_CLASSES, identity, settings
 from backprop.finetuning.recipes import Recipe, recipe_for
-from backprop.finetuning.restoring import put_back_on_error
+from backprop.finetuning.restoring import PutBack
 from backprop.finetuning.thresholds import fold_thresholds
 from backprop.finetuning.weights import class_weights, freeze_embeddings
 from backprop.metrics import Measures
@@ -76,12 +76,11 @@ def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: As
     with kept(model.device):
         torch.manual_seed(options.seed)
         try:
-            with put_back_on_error(model):
+            with PutBack(model, model.head(task)) as undo:
                 objective.prepare()
-                run = _Run(objective, options, train, aside, given, few=few)
+                run = _Run(objective, options, train, aside, given, undo, few=few)
                 run.look_at_rows()
-                run.solve()
-            run.learn()
+                run.learn()
         finally:
             model.eval()
             model.class_weights = weights_before
@@ -104,6 +103,7 @@ class _Run:
         train: Sequence[int],
         aside: Sequence[int],
         given: int,
+        undo: PutBack,
         *,
         few: bool,
     ) -> None:
@@ -112,10 +112,13 @@ class _Run:
         self.options = options
         self.train = train
         self.aside = aside
+        self.undo = undo
         self.given = given  # training rows; further ones are the names of labels
         self.few = few
         self.layer = solvable(self.model, objective.data.task)
         self.choice = self._choose()
+        step = options.step
+        self._loss = user_step(step) if step is not None else objective.loss
         self.history: History | None = None
         self.head: Head | None = None
         self.cached: Cached | None = None
@@ -166,13 +169,10 @@ class _Run:
         extra = self.objective.samples.extra
         return {name: extra[name] for name in dict(self.data.training.arguments) if name in extra}
 
-    def solve(self) -> None:
-        """Solve for the last layer, where there is one and the loss is not the caller's own."""
-        if self.layer is not None and self.options.step is None:
-            self._solve_head(self.layer)
-
     def learn(self) -> None:
         """Train by the chosen method, and choose thresholds where rows have several labels."""
+        if self.layer is not None and self.options.step is None:
+            self._solve_head(self.layer)
         if self.choice.method != "head":
             self._fit()
         self.model.eval()
@@ -286,7 +286,7 @@ class _Run:
             rows=len(self.train),
             lengths=lengths,
             batch=lambda own: objective.batch([self.train[i] for i in own]),
-            step=user_step(options.step) if options.step is not None else objective.loss,
+            step=self._step,
             validate=validation.figures if validation.is_possible else None,
             settings=self._settings(validation),
             groups=[groups[row] for row in self.train] if groups is not None else None,
@@ -297,6 +297,10 @@ class _Run:
             show=options.show,
             title=f"{self.data.task}: {self.model.name or type(self.model).__name__}",
         )
+
+    def _step(self, batch: Any) -> Tensor:
+        self.undo.keep()
+        return self._loss(batch)
 
     def _parameter_groups(self, module: nn.Module) -> list[dict[str, Any]]:
         """Return the last layer's weights with a learning rate of their own, and all others.
