@@ -27,6 +27,7 @@ __all__ = [
     "default_path",
     "is_artefact",
     "read",
+    "saved_names",
     "was_saved",
     "write",
 ]
@@ -68,6 +69,13 @@ def check_name(name: object) -> str:
 def default_path(name: str) -> Path:
     """Return the folder a model of this name is saved to when no path is given."""
     return folders.cache_dir() / check_name(name)
+
+
+def saved_names() -> list[str]:
+    """Return the names of the models in the default place, sorted."""
+    place = folders.cache_dir()
+    there = sorted(place.iterdir()) if place.is_dir() else []
+    return [each.name for each in there if is_artefact(each)]
 
 
 def is_artefact(path: str | Path) -> bool:

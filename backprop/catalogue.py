@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from backprop import sources
+from backprop import artefact, sources
 from backprop.errors import InputError, NotFoundError
 from backprop.hub import HubSource
 from backprop.index import IndexSource, Member
@@ -28,6 +28,9 @@ Size = Literal["starter", "base", "large"]
 SIZES: tuple[Size, ...] = ("starter", "base", "large")
 MULTILINGUAL = "multilingual"
 FILE = Path(__file__).with_name("catalogue.json")
+
+SHOWN = 10
+"""Saved models that a message names."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,12 @@ def get(name: str) -> Entry:
     """
     found = _names().get(name.lower())
     if found is None:
-        near = difflib.get_close_matches(name.lower(), list(_names()), n=3)
+        saved = artefact.saved_names()
+        near = difflib.get_close_matches(name.lower(), [*_names(), *saved], n=3)
         hint = f"The nearest names are: {', '.join(near)}. " if near else ""
+        own = f" Saved on this machine: {', '.join(saved[:SHOWN])}." if saved else ""
         raise NotFoundError(
-            f"There is no model {name!r}. {hint}To see them all, run: backprop models"
+            f"There is no model {name!r}. {hint}To see the catalogue, run: backprop models.{own}"
         )
     return copy.deepcopy(_models()[found])
 

@@ -236,7 +236,7 @@ def _finetunes(tasks: Tasks) -> bool:
     here = task(LETTER)
     with tempfile.TemporaryDirectory(prefix="backprop-demo-") as folder:
         path = task.save("demo-mail-desk", path=Path(folder, "demo-mail-desk"))
-        console.print(f"Saved as {path.name}. Another process loads it: {LETTER!r}")
+        console.print(f"Saved for as long as the demo runs. Another process asks it: {LETTER!r}")
         with console.status("loading …"):
             process = _in_another_process(path)
     if process.returncode:

@@ -201,7 +201,7 @@ def test_an_unknown_name_is_answered_with_near_ones_and_a_command() -> None:
 
 
 def test_a_name_like_no_other_gets_no_guesses() -> None:
-    with pytest.raises(NotFoundError, match="^There is no model 'zzzzzzzz'. To see them all"):
+    with pytest.raises(NotFoundError, match="^There is no model 'zzzzzzzz'. To see the cat"):
         catalogue.get("zzzzzzzz")
 
 

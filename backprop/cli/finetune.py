@@ -44,6 +44,9 @@ COLUMNS = "Columns of the data, where they have names of their own"
 TRAINING, RUN = "Training", "Model and output"
 TRAINING_LOGGERS = ("backprop.finetuning", "backprop.tasks", "backprop.trainer")
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
 Flags = Mapping[str, Any]
 """What was typed, by parameter; None where a flag was left out."""
 
@@ -76,16 +79,22 @@ def finetune(spec: TaskSpec, flags: Flags) -> None:
             good: all of those are found before the training.
     """
     name, path = _place(spec, flags["output"])
+    is_new = not (path or artefact.default_path(name)).exists()
     _check_files(flags)
     task = _task(spec, flags)
     given = {key: flags[key] for key in _arguments(spec) if flags.get(key) is not None}
     with announced(), _as_flags(spec):
         report = task.finetune(str(flags["data"]), columns=_columns(spec, flags), **given)
+    if report.stopped == "interrupted" and not report.best_epoch:
+        _show(report, flags)
+        _tell("Interrupted before an epoch had ended; nothing is saved.")
+        raise typer.Exit(INTERRUPTED)
     folder = task.save(name, path=path)
     _show(report, flags)
     model = name if path is None and saved_folder(name) == folder else folder
     text = " --text …" if spec.primary.name == "text" else ""
-    _tell(f"Saved in {folder}. To use it: backprop run {spec.name} --model {model}{text}")
+    where = "" if is_new else ", in place of the model that was there"
+    _tell(f"Saved in {folder}{where}. To use it: backprop run {spec.name} --model {model}{text}")
 
 
 def evaluate(spec: TaskSpec, flags: Flags) -> None:

@@ -132,10 +132,16 @@ def _check_given(
     ours = [column.name for column in training.columns]
     for name, theirs in given.items():
         if name not in ours:
-            problems.add(f"columns= names {name!r}, but the columns are: {', '.join(ours)}.")
+            swapped = f" The other way round: columns={{{theirs!r}: {name!r}}}."
+            problems.add(
+                f"columns= names {name!r}, but the columns are: {', '.join(ours)}."
+                + swapped * (theirs in ours)
+            )
         elif theirs not in table.names:
+            near = get_close_matches(theirs, table.names, n=1)
             problems.add(
                 f"columns= says that {name!r} is {theirs!r}, but there are only: {_listed(table)}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
             )
 
 
@@ -147,4 +153,4 @@ def _check_unknown(
         if name not in found.values():
             near = get_close_matches(name, [each for each in ours if each not in found], n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"use only: {', '.join(ours)}."
-            problems.add(f"there is no column {name!r}; {hint}")
+            problems.add(f"{name!r} is not a column that is learnt from here; {hint}")

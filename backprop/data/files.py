@@ -51,6 +51,8 @@ def read_file(path: Path) -> Table:
             f"{path} is not UTF-8 text (byte {error.start} is "
             f"0x{error.object[error.start]:02x}); convert it, with iconv say."
         ) from error
+    if not text.strip():
+        raise InputError(f"{path} is empty; training data needs at least two rows.")
     return reader(text, path)
 
 
@@ -112,7 +114,7 @@ def _read_json_lines(text: str, path: Path) -> Table:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            faults.append(f"line {number} is not JSON ({error})")
+            faults.append(f"line {number} is not JSON ({getattr(error, 'msg', error)})")
             continue
         if isinstance(row, dict):
             rows.append(row)

@@ -9,7 +9,7 @@ from backprop.data.problems import SHOWN
 from backprop.errors import InputError
 from backprop.finetuning.samples import Samples
 
-__all__ = ["check_rows", "cut", "repeated"]
+__all__ = ["check_rows", "cut", "repeated", "unmeasured"]
 
 
 def check_rows(samples: Samples, rows: Sequence[int]) -> None:
@@ -78,3 +78,15 @@ def repeated(data: Data, train: Sequence[int], aside: Sequence[int]) -> str:
         f"{count} of {len(aside)} validation rows stand among the training rows too, so the "
         "figures are better than on new rows; remove rows that stand twice."
     )
+
+
+def unmeasured(data: Data, aside: Sequence[int]) -> str:
+    """Return a sentence on the labels that no validation row has; "" for none."""
+    sets = data.label_sets
+    measured = {label for row in aside for label in sets[row]} if data.labels else set()
+    missing = [label for label in data.labels if label not in measured]
+    if not aside or not missing:
+        return ""
+    listed = ", ".join(missing[:SHOWN]) + ", …" * (len(missing) > SHOWN)
+    count = "1 label is" if len(missing) == 1 else f"{len(missing):,} labels are"
+    return f"{count} in no validation row, so nothing measures how well they are told: {listed}."

@@ -17,7 +17,7 @@ from backprop.data import Data
 from backprop.errors import UnsupportedTaskError
 from backprop.finetuning.adapters import lora
 from backprop.finetuning.answers import Answers, Ask
-from backprop.finetuning.checks import check_rows, cut, repeated
+from backprop.finetuning.checks import check_rows, cut, repeated, unmeasured
 from backprop.finetuning.choice import Choice, choose, form_of
 from backprop.finetuning.few import are_few, prototypes, with_names
 from backprop.finetuning.heads import Cached, Head, cache, solvable, solve
@@ -152,6 +152,7 @@ class _Run:
         check_rows(samples, [*own, *self.aside])
         self._warn(cut(samples, [*own, *self.aside]))
         self._warn(repeated(self.data, own, self.aside))
+        self._warn(unmeasured(self.data, self.aside))
         if options.train_dataloader is not None and self.aside and options.val_dataloader is None:
             self._warn(
                 f"train_dataloader has batches of its own: the figures are of {len(self.aside)} "
@@ -350,7 +351,7 @@ class _Run:
             settings=self._shown_settings(),
             history=epochs,
             best_epoch=history.best_epoch if history and is_from_epoch else 0,
-            stopped=history.stopped if history else "epochs",
+            stopped=history.stopped if history else "",
             metrics=dict(measured.values) if measured else {},
             main=measured.main if measured else "",
             per_class=measured.per_class if measured else None,

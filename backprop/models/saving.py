@@ -49,6 +49,11 @@ def save(
     """
     name = artefact.check_name(name or model.name)
     if path is None and _is_in_catalogue(name):
+        if name == model.name:
+            raise InputError(
+                f"The model still has the name of the catalogue's {name!r}; give it one of its "
+                "own: save('my-model')."
+            )
         raise InputError(
             f"{name!r} is the name of a catalogue model, by which the saved one could not be "
             "loaded; pass another name, or a path."

@@ -27,7 +27,7 @@ class Contents:
             ``rows_per_s`` and ``learning_rate``. Empty where a method has no epochs.
         best_epoch: number of the epoch whose weights the model has; 0 where there are no epochs.
         stopped: why it ended: ``epochs`` (all done), ``early`` (no better any more) or
-            ``interrupted``.
+            ``interrupted``; empty where there are no epochs.
         metrics: figures of the finished model on the validation rows, by name; empty without any.
         main: name of the figure to judge by.
         per_class: label to ``precision``, ``recall``, ``f1`` and ``support``, or None.
@@ -48,7 +48,7 @@ class Contents:
     settings: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     best_epoch: int = 0
-    stopped: str = "epochs"
+    stopped: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     main: str = ""
     per_class: Mapping[str, Mapping[str, float]] | None = None

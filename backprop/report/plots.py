@@ -61,13 +61,16 @@ def save(figure: Any, path: Path) -> Path:
     """Write the figure and return ``path``.
 
     Raises:
-        InputError: matplotlib does not know the format that the path's ending names.
+        InputError: the path can't be written, or matplotlib does not know the format that its ending
+            names.
     """
     require("matplotlib.backends.backend_agg", extra="plot").FigureCanvasAgg(figure)
     try:
         figure.savefig(path, dpi=150)
     except ValueError as error:
         raise InputError(f"{path} can't be written ({error}); end it in .png.") from error
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror}).") from error
     return path
 
 

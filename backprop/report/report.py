@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from backprop.errors import InputError
 from backprop.report.card import card
 from backprop.report.contents import Contents
 from backprop.report.plots import draw, save
@@ -53,10 +54,16 @@ class Report(Contents):
         """Return everything as a JSON object, and write it to ``path`` where one is given.
 
         A figure that is no number becomes null, since JSON has no NaN.
+
+        Raises:
+            InputError: ``path`` can't be written.
         """
         text = json.dumps(_plain(asdict(self)), indent=2, ensure_ascii=False, allow_nan=False)
         if path is not None:
-            Path(path).write_text(f"{text}\n", "utf-8")
+            try:
+                Path(path).write_text(f"{text}\n", "utf-8")
+            except OSError as error:
+                raise InputError(f"{path} can't be written ({error.strerror}).") from error
         return text
 
     def plot(self, path: str | Path | None = None) -> Any:
@@ -70,7 +77,8 @@ class Report(Contents):
 
         Raises:
             MissingPackageError: matplotlib is not installed.
-            InputError: there is nothing to draw, or matplotlib does not know the format.
+            InputError: there is nothing to draw, matplotlib does not know the format, or ``path``
+                can't be written.
         """
         figure = draw(self)
         return figure if path is None else save(figure, Path(path))

@@ -44,7 +44,9 @@ def _facts(report: Contents) -> Table:
             for name, value in report.metrics.items()
             if name != report.main
         ),
-        "epochs": wording.epochs(report) if report.history else "",
+        "epochs": wording.epochs(report)
+        if report.history or report.stopped == "interrupted"
+        else "",
         "time": wording.time(report.seconds),
     }
     table = Table.grid(padding=(0, 2))

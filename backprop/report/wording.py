@@ -71,6 +71,8 @@ def method(report: Contents) -> str:
 def epochs(report: Contents) -> str:
     """Return how many epochs there were, the best, and why they ended."""
     count = len(report.history)
+    if not count:
+        return "interrupted before the first had ended"
     ending = ENDINGS.get(report.stopped, report.stopped)
     own = f"of epoch {report.best_epoch}" if report.best_epoch else "from before them"
     return f"{count}, {ending}; the weights are those {own}"

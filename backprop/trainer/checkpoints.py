@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,7 +33,9 @@ DAMAGE = (
 )
 
 # Where and how often it is kept has no say in what is computed.
-NO_PART = {"checkpoint", "checkpoint_every_s", "fingerprint"}
+NO_PART = {"checkpoint", "checkpoint_every_s", "fingerprint", "least_epochs"}
+
+HASH = re.compile(r"[0-9a-f]{16,}")
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,18 @@ class Checkpoint:
         differing = [name for name in names if theirs.get(name) != ours.get(name)]
         if state.get("format") == FORMAT and not differing:
             return
-        listed = [f"{name} was {theirs.get(name)!r}, now {ours.get(name)!r}" for name in differing]
+        listed = [_change(name, theirs.get(name), ours.get(name)) for name in differing]
         raise InputError(
             f"The checkpoint {str(self.folder)!r} is of another run: "
             f"{'; '.join(listed) or 'an older release wrote it'}. Pass the same data and settings "
-            "to go on with it, or another folder to train anew."
+            "to go on with it; to train anew, delete the folder or name another."
         )
+
+
+def _change(name: str, before: Any, now: Any) -> str:
+    if any(isinstance(each, str) and HASH.fullmatch(each) for each in (before, now)):
+        return f"{name}: no longer the same"
+    return f"{name} was {before!r}, now {now!r}"
 
 
 def identity(settings: Settings, facts: Mapping[str, Any]) -> dict[str, Any]:
