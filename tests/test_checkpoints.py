@@ -252,9 +252,9 @@ def test_other_rows_weights_or_torch_are_refused(settings: Settings) -> None:
     problem().fit(settings)
     with pytest.raises(InputError, match="rows was 97, now 90"):
         Problem(90, norm=True).fit(settings)
-    with pytest.raises(InputError, match="weights was"):
+    with pytest.raises(InputError, match="weights: no longer the same"):
         Problem().fit(settings)
-    with pytest.raises(InputError, match="lengths and groups was"):
+    with pytest.raises(InputError, match="lengths and groups: no longer"):
         problem().fit(settings, lengths=[1] * 97)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="torch was"):
         patch.setattr(torch, "__version__", "9.9")

@@ -387,8 +387,11 @@ def test_rows_of_a_file_are_named_by_line_too(tmp_path: Path) -> None:
     ("params", "part"),
     [
         ({"texts": TEXTS, "label_names": LABELS}, "'labels' is missing"),
-        ({"texts": TEXTS, "lables": LABELS}, "no column 'lables'; did you mean 'labels'?"),
-        ({**PARAMS, "max_length": 3}, "no column 'max_length'"),
+        (
+            {"texts": TEXTS, "lables": LABELS},
+            "'lables' is not a column that is learnt from here; did you mean 'labels'?",
+        ),
+        ({**PARAMS, "max_length": 3}, "'max_length' is not a column that is learnt"),
         ({"texts": "a text", "labels": LABELS}, "texts must be a list with one value a row"),
         ({"texts": TEXTS, "label": LABELS, "category": LABELS}, "may be any of"),
         ({"texts": ["a"], "labels": ["b"]}, "there is 1 row; pass at least 2"),

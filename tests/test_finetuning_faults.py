@@ -269,7 +269,7 @@ def test_factors_that_were_merged_are_not_merged_again(tmp_path: Path) -> None:
     }
     options |= {"validation_split": 0}
     task.finetune(TOPIC_ROWS, show=False, **options)
-    with pytest.raises(InputError, match="frozen weights was"):
+    with pytest.raises(InputError, match="frozen weights: no longer the same"):
         task.finetune(TOPIC_ROWS, show=False, **options)
     again = classifier()
     again.finetune(TOPIC_ROWS, show=False, **options)

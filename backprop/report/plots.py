@@ -61,8 +61,8 @@ def save(figure: Any, path: Path) -> Path:
     """Write the figure and return ``path``.
 
     Raises:
-        InputError: the path can't be written, or matplotlib does not know the format that its ending
-            names.
+        InputError: the path can't be written, or matplotlib does not know the format that its
+            ending names.
     """
     require("matplotlib.backends.backend_agg", extra="plot").FigureCanvasAgg(figure)
     try:
