@@ -208,10 +208,7 @@ class _Run:
         """
         self.cached = cache(self.objective, layer, self.train)
         self.cached_aside = cache(self.objective, layer, self.aside) if self.aside else None
-        if self._is_few():
-            self.head = prototypes(self.cached, len(self.data.labels))
-        else:
-            self.head = solve(self.cached, self.cached_aside, **self._classes())
+        self.head = solve(self.cached, self.cached_aside, **self._classes())
         self.head.put(layer)
 
     def _use_all_rows(self, layer: nn.Linear) -> None:
@@ -238,6 +235,9 @@ class _Run:
         guarded = validation.is_measured and isinstance(self.model, OWN_CLASSES)
         before = self._state() if guarded else None
         baseline = validation.figures()[validation.monitor] if before is not None else None
+        if self._is_few() and self.cached is not None and self.layer is not None:
+            self.head = prototypes(self.cached, len(self.data.labels))
+            self.head.put(self.layer)
         frozen = freeze_embeddings(self.model) if self.choice.method == "full" else []
         skipped = self.model.head(self.data.task)
         around = lora(self.model, skipped) if self.choice.method == "lora" else nullcontext()

@@ -40,11 +40,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table; ``before`` and ``after`` in percent."""
+    """One line of the table; ``before`` and ``after`` in percent, ``aside`` a share of the rows."""
 
     data: str
     method: str
     picked: str
+    aside: float
     learned: int
     judged: int
     metric: str
@@ -61,7 +62,7 @@ def main() -> None:
     for name in arguments.only.split(","):
         case = CASES[name](arguments.data, arguments.rows or None)
         for method in arguments.methods.split(",") if arguments.methods else case.methods:
-            lines.append(run(case, method))
+            lines.append(run(case, method, arguments.aside))
             print_line(lines[-1])
             if arguments.json:
                 table = [asdict(line) for line in lines]
@@ -75,6 +76,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("data", nargs="?", type=Path, default=Path(data))
     parser.add_argument("--only", default=",".join(CASES), help="some of these, with commas")
     parser.add_argument("--methods", help="some of head,lora,full,auto; by default what fits")
+    parser.add_argument("--aside", type=float, default=0.15, help="share kept for validation")
     parser.add_argument("--rows", type=int, default=0, help="learn only so many; 0 is all")
     parser.add_argument("--json", type=Path, help="file for all figures, written after each line")
     arguments = parser.parse_args()
@@ -83,17 +85,18 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def run(case: Case, method: str) -> Line:
+def run(case: Case, method: str, aside: float) -> Line:
     """Return what a method makes of a case; seconds are those of training."""
     task = case.task()
     before = evaluate(task, case) if case.answers_untrained else None
     start = time.perf_counter()
-    report = finetune(task, case, method)
+    report = task.finetune(case.learned, method=method, validation_split=aside, seed=0)
     seconds = time.perf_counter() - start
     return Line(
         data=case.title,
         method=method,
         picked=report.method,
+        aside=aside,
         learned=length(case.learned),
         judged=length(case.judged),
         metric=case.metric,
@@ -101,11 +104,6 @@ def run(case: Case, method: str) -> Line:
         after=evaluate(task, case),
         seconds=seconds,
     )
-
-
-def finetune(task: Any, case: Case, method: str) -> Any:
-    """Train, and return the library's report."""
-    return task.finetune(case.learned, method=method, seed=0)
 
 
 def evaluate(task: Any, case: Case) -> float:
@@ -165,15 +163,15 @@ def length(columns: Params) -> int:
 
 def print_head() -> None:
     """Print the table's first line."""
-    print(f"{'data':<11}{'method':<8}{'picked':<8}{'learned':>8}{'judged':>8}", end="")
+    print(f"{'data':<11}{'method':<8}{'picked':<8}{'aside':>6}{'learned':>9}{'judged':>8}", end="")
     print(f"  {'metric':<10}{'before %':>9}{'after %':>9}{'seconds':>9}")
 
 
 def print_line(line: Line) -> None:
     """Print a line of the table."""
     before = "" if line.before is None else f"{line.before:.2f}"
-    print(f"{line.data:<11}{line.method:<8}{line.picked:<8}", end="")
-    print(f"{line.learned:>8}{line.judged:>8}  {line.metric:<10}", end="")
+    print(f"{line.data:<11}{line.method:<8}{line.picked:<8}{line.aside:>6.2f}", end="")
+    print(f"{line.learned:>9}{line.judged:>8}  {line.metric:<10}", end="")
     print(f"{before:>9}{line.after:>9.2f}{line.seconds:>9.1f}", flush=True)
 
 
