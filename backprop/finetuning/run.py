@@ -33,6 +33,7 @@ from backprop.metrics import Measures
 from backprop.models.base import BaseModel
 from backprop.report import Report
 from backprop.trainer import History, Settings, fit
+from backprop.trainer.processes import Processes
 from backprop.trainer.randomness import kept
 
 __all__ = ["finetune"]
@@ -73,6 +74,8 @@ def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: As
     answers = Answers(ask, _asked(task, lengths), written=written)
     objective = objective_for(data)(model, data, lengths, answers, weights)
     weights_before = model.class_weights
+    if next(model.parameters(), None) is not None:
+        Processes(model)  # moves it to this process's device before anything is computed there
     with kept(model.device):
         torch.manual_seed(options.seed)
         try:
