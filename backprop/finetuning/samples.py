@@ -46,17 +46,17 @@ class Samples:
         key = (row, side)
         if key in self._kept:
             return self._kept[key]
-        made = self.model.process_batch(self.params(row, side), task=self.data.task)
+        params = self.params(row, side)
+        made = self.model.process_batch(params, task=self.data.task)
         size = _size_bytes(made)
-        if size <= self._room_bytes and not self._is_cropped(made):
+        if size <= self._room_bytes and not self._is_cropped(params):
             self._room_bytes -= size
             self._kept[key] = made
         return made
 
-    def _is_cropped(self, made: Features) -> bool:
+    def _is_cropped(self, params: Mapping[str, Any]) -> bool:
         """Whether a context was cut around its answer, which may come out otherwise next time."""
-        limit = self.extra.get("max_input_length") if self.data.task == "qa" else None
-        return limit is not None and len(made.get("input_ids", ())) >= limit
+        return self.data.task == "qa" and self.model.cut(params, "qa") > 0
 
     def params(self, row: int, side: int = 0) -> dict[str, Any]:
         """Return a row as ``process_batch`` takes it."""

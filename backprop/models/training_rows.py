@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,11 @@ class Classes:
     labels: tuple[str, ...]
     multi_label: bool = False
 
+    @functools.cached_property
+    def numbers(self) -> dict[str, int]:
+        """Label to the number of its output."""
+        return {label: number for number, label in enumerate(self.labels)}
+
     @classmethod
     def read(cls, labels: Mapping[int, str] | None, multi_label: bool) -> Classes:
         """Return the classes that ``pre_finetuning`` was given.
@@ -182,11 +188,10 @@ def class_row(
         InputError: a value is missing or of the wrong type, or a label is not known.
     """
     text, limit = class_text(tokens, params, task)
-    own = {label: i for i, label in enumerate(classes.labels)}
     if task == "emotion":
-        target = classes.target(_emotions(text_of(params, "output"), classes), own)
+        target = classes.target(_emotions(text_of(params, "output"), classes), classes.numbers)
     else:
-        target = classes.target(params.get("labels"), params.get("class_to_idx", own))
+        target = classes.target(params.get("labels"), params.get("class_to_idx", classes.numbers))
     return {**text_row(tokens, prompt + text, limit), "labels": target}
 
 
