@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -79,11 +80,11 @@ class HFSeqTCModel(_Classifier):
 
     def text_classes(self) -> TextClasses:
         """Return the handler of ``text-classification``."""
-        return TextClasses(self.engine(), self.tokens(), **vars(self.classes()))
+        return TextClasses(self.engine(), self.tokens(), **asdict(self.classes()))
 
     def emotions(self) -> EmotionClasses:
         """Return the handler of ``emotion``."""
-        return EmotionClasses(self.engine(), self.tokens(), **vars(self.classes()))
+        return EmotionClasses(self.engine(), self.tokens(), **asdict(self.classes()))
 
     def classes(self) -> Classes:
         """Return what the model tells apart."""
@@ -143,7 +144,12 @@ class HFSeqTCModel(_Classifier):
     def training_step(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the mean loss of a row; see ``class_loss``."""
         logits = self._logits(**{name: batch[name] for name in TEXT_INPUTS if name in batch})
-        return class_loss(logits, batch["labels"], self.class_weights)
+        return class_loss(
+            logits,
+            batch["labels"],
+            self.class_weights,
+            self.label_smoothing if self.training else 0.0,
+        )
 
     def cut(self, params: Mapping[str, Any], task: str) -> int:
         """Return how many tokens ``process_batch`` cuts off a row's text."""

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -201,7 +202,7 @@ class STModel(PathModel):
             "engine": TorchEngine(self, {"logits": functools.partial(self._logits, task)}),
             "tokens": self.tokens(),
             "prompt": self.prompt,
-            **vars(self.classes[task]),
+            **asdict(self.classes[task]),
         }
 
     # --- Finetuning ----------------------------------------------------------------------
@@ -269,7 +270,12 @@ class STModel(PathModel):
         if "labels" not in batch:
             return self._vectors(**tensors)
         logits = self._logits(batch["task"][0], **tensors)
-        return class_loss(logits, batch["labels"], self.class_weights)
+        return class_loss(
+            logits,
+            batch["labels"],
+            self.class_weights,
+            self.label_smoothing if self.training else 0.0,
+        )
 
     def cut(self, params: Mapping[str, Any], task: str) -> int:
         """Return how many tokens ``process_batch`` cuts off a row's text."""
