@@ -109,12 +109,7 @@ def _strangers(distances: Tensor, alike: Tensor, near: Tensor) -> Tensor:
 
 
 def classification_loss(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    multi_label: bool,
-    class_weights: Tensor | None = None,
-    smoothing: float = 0.0,
+    logits: Tensor, targets: Tensor, *, multi_label: bool, class_weights: Tensor | None = None
 ) -> Tensor:
     """Return the mean cross-entropy, a scalar.
 
@@ -126,14 +121,13 @@ def classification_loss(
         class_weights: shape (classes,). What a row of each class counts for; with
             ``multi_label``, what a row with the label counts for beside one without. The mean is
             over rows, not weights, so that batches add up whatever classes they have.
-        smoothing: share of the truth that is spread over all classes, where a row has one.
     """
     if multi_label:
         return functional.binary_cross_entropy_with_logits(
             logits, targets.to(logits), pos_weight=class_weights
         )
     losses = functional.cross_entropy(
-        logits, targets.long(), weight=class_weights, reduction="none", label_smoothing=smoothing
+        logits, targets.long(), weight=class_weights, reduction="none"
     )
     return losses.mean()
 

@@ -15,7 +15,6 @@ from backprop import tasks
 from backprop.data import read
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.finetuning.answers import Answers
-from backprop.finetuning.blending import blend
 from backprop.finetuning.objectives import objective_for
 from backprop.models import (
     CLIP,
@@ -390,40 +389,3 @@ def test_a_model_without_training_hooks_is_refused() -> None:
 def test_head_needs_a_head() -> None:
     with pytest.raises(InputError, match="method='head'"):
         CELLS[11].run(method="head")
-
-
-# --- Recipes -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("goal", "share"), [(0.7, 0.7), (0.52, 0.5), (1.0, 1.0), (3.0, 1.0)])
-def test_weights_between_before_and_after_are_kept_where_they_judge_better(
-    goal: float, share: float
-) -> None:
-    module = torch.nn.Linear(1, 1)
-    before = {name: torch.zeros_like(value) for name, value in module.state_dict().items()}
-    torch.nn.init.ones_(module.weight)
-    torch.nn.init.ones_(module.bias)
-    assert blend(module, before, lambda: -abs(float(module.weight.detach()) - goal)) == share
-    assert float(module.weight.detach()) == pytest.approx(share)
-    assert float(module.bias.detach()) == pytest.approx(share)
-
-
-def test_labels_are_smoothed_in_training_only() -> None:
-    model = STModel(tiny.folder(ST))
-    model.pre_finetuning({0: "a", 1: "b"})
-    row = {"inputs": "the dog barks", "labels": "a", "class_to_idx": {"a": 0, "b": 1}}
-    batch = model.collate([model.process_batch({**row, "max_length": 16}, "text-classification")])
-    for part in model.modules():
-        if isinstance(part, torch.nn.Dropout):
-            part.p = 0.0
-    plain = [model.train(mode).training_step(batch).item() for mode in (True, False)]
-    model.label_smoothing = 0.5
-    smoothed = [model.train(mode).training_step(batch).item() for mode in (True, False)]
-    assert smoothed[0] != plain[0]
-    assert smoothed[1] == plain[1]
-
-
-def test_training_leaves_no_smoothing_behind() -> None:
-    task, report = CELLS[3].run(method="full", epochs=1, batch_size=8)
-    assert task.model.label_smoothing == 0
-    assert report.settings["head"] == "prototypes"

@@ -246,12 +246,3 @@ def test_writing_losses_of_parts_add_up_by_their_rows(seed: int, cut: int) -> No
     parts = [(logits[:cut], labels[:cut]), (logits[cut:], labels[cut:])]
     whole = sum(writing_loss(*part).item() * len(part[0]) for part in parts) / 5
     assert writing_loss(logits, labels).item() == pytest.approx(whole, rel=1e-5)
-
-
-def test_smoothing_spreads_part_of_the_truth_over_all_classes() -> None:
-    torch.manual_seed(0)
-    logits, targets = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
-    truth = torch.nn.functional.one_hot(targets, 4) * 0.9 + 0.1 / 4
-    expected = -(truth * logits.log_softmax(1)).sum(1).mean()
-    found = classification_loss(logits, targets, multi_label=False, smoothing=0.1)
-    assert torch.allclose(found, expected)

@@ -94,7 +94,7 @@ def form_of(objective: Objective) -> str:
     if task == "image-classification":
         return "images"
     if objective.model.head(task) is not None:
-        return "several" if objective.data.multi_label else "classes"
+        return "classes"
     return "spans" if task == "qa" and not hasattr(objective.model, "writer") else "written"
 
 

@@ -21,8 +21,6 @@ class Recipe:
         warmup: share of the steps over which the learning rate rises.
         head_rate: learning rate of the last layer, as a multiple of that of the others, where its
             inputs have norm 1; less where they are longer, since its weights are smaller then.
-        smoothing: share of the truth that is spread over all classes, so that what is learnt by
-            heart can't grow without end; Szegedy et al. 2016, arXiv:1512.00567.
     """
 
     learning_rate: float
@@ -31,15 +29,12 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: float = 0.06
     head_rate: float = 1.0
-    smoothing: float = 0.0
 
 
 RECIPES: Mapping[tuple[str, str], Recipe] = MappingProxyType(
     {
-        ("classes", "full"): Recipe(1e-4, passes=6, warmup=0.1, head_rate=200, smoothing=0.1),
+        ("classes", "full"): Recipe(1e-4, passes=6),
         ("classes", "lora"): Recipe(1e-3, passes=8),
-        ("several", "full"): Recipe(1e-4, passes=6),
-        ("several", "lora"): Recipe(1e-3, passes=8),
         ("few", "full"): Recipe(1e-4, passes=6, warmup=0.1, head_rate=200),
         ("images", "full"): Recipe(3e-4, rows_per_step=16, passes=5),
         ("images", "lora"): Recipe(1e-3, passes=8),
@@ -55,5 +50,5 @@ RECIPES: Mapping[tuple[str, str], Recipe] = MappingProxyType(
 
 
 def recipe_for(form: str, method: str) -> Recipe:
-    """Return the recipe of a form of training; a model of the user's own gets a plain one."""
-    return RECIPES.get((form, method), RECIPES["several", "full"])
+    """Return the recipe of a form of training; a model of the user's own gets that of classes."""
+    return RECIPES.get((form, method), RECIPES["classes", "full"])

@@ -17,7 +17,6 @@ from backprop.data import Data
 from backprop.errors import UnsupportedTaskError
 from backprop.finetuning.adapters import lora
 from backprop.finetuning.answers import Answers, Ask
-from backprop.finetuning.blending import blend
 from backprop.finetuning.checks import check_rows, cut, repeated, unmeasured
 from backprop.finetuning.choice import Choice, choose, form_of
 from backprop.finetuning.few import are_few, prototypes, with_names
@@ -129,7 +128,6 @@ class _Run:
         self.cached_aside: Cached | None = None
         self.measured: Measures | None = None
         self.is_put_back = False
-        self.blended = 1.0
         self.planned_epochs = 0
         self.warnings: list[str] = []
         self.thresholds: dict[str, float] | None = None
@@ -240,23 +238,18 @@ class _Run:
         guarded = validation.is_measured and isinstance(self.model, OWN_CLASSES)
         before = self._state() if guarded else None
         baseline = validation.figures()[validation.monitor] if before is not None else None
-        if self._starts_from_means() and self.cached is not None and self.layer is not None:
+        if self._is_few() and self.cached is not None and self.layer is not None:
             self.head = prototypes(self.cached, len(self.data.labels))
             self.head.put(self.layer)
-        start = self._state() if before is not None and self._starts_from_means() else None
         frozen = freeze_embeddings(self.model) if self.choice.method == "full" else []
         skipped = self.model.head(self.data.task)
         around = lora(self.model, skipped) if self.choice.method == "lora" else nullcontext()
         try:
             with around:
-                self.model.label_smoothing = self._recipe().smoothing
                 self.history = self._trained(validation)
         finally:
-            self.model.label_smoothing = 0.0
             for parameter in frozen:
                 parameter.requires_grad_(True)
-        if start is not None and validation.maximise and self.history.best_epoch:
-            self.blended = blend(self.model, start, lambda: self._figure(validation))
         if before is not None and baseline is not None:
             self._keep_the_better(before, baseline, validation)
 
@@ -265,8 +258,6 @@ class _Run:
     ) -> None:
         """Put the weights of before back where training made them no better."""
         best = self._best(validation.monitor)
-        if self.blended < 1:
-            best = self._figure(validation)
         if best is not None:
             worse = best < baseline if validation.maximise else best > baseline
             why = "Training made it no better"
@@ -284,10 +275,6 @@ class _Run:
         assert self.history is not None
         found = [each for each in self.history.epochs if each.number == self.history.best_epoch]
         return found[0].metrics.get(monitor) if found else None
-
-    def _figure(self, validation: Validation) -> float:
-        self.model.forget_handlers()
-        return self.objective.measures(self.aside).values[validation.monitor]
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -336,17 +323,13 @@ class _Run:
         return [{"params": others}, {"params": own, "lr": rate, "weight_decay": 0.0}]
 
     def _recipe(self) -> Recipe:
-        form = form_of(self.objective)
-        if form == "classes" and not isinstance(self.model, OWN_CLASSES):
-            form = "several"  # as plain as can be
-        elif self.few and self._starts_from_means():
-            form = "few"
+        form = "few" if self._is_few() else form_of(self.objective)
         return recipe_for(form, self.choice.method)
 
-    def _starts_from_means(self) -> bool:
-        """Whether training starts from ``prototypes``; images and LoRA were not measured."""
+    def _is_few(self) -> bool:
+        """Whether texts or emotions are learnt as ``few`` describes; images were not measured."""
         is_known = isinstance(self.model, OWN_CLASSES) and self.choice.method == "full"
-        return is_known and form_of(self.objective) == "classes"
+        return is_known and self.few and form_of(self.objective) == "classes"
 
     def _settings(self, validation: Validation) -> Settings:
         rows = (self.train, self.aside)
@@ -402,8 +385,6 @@ class _Run:
                 shown["learning_rate"] = self._recipe().learning_rate if rate is None else rate
             shown["batch_size"] = self.history.batch_size
             shown["rows_per_step"] = self.history.rows_per_step
-            if self.blended < 1:
-                shown["share_of_trained_weights"] = self.blended
         return {**shown, **dict(self.data.training.arguments), **dict(options.lengths)}
 
 

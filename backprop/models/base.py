@@ -61,7 +61,6 @@ class BaseModel(nn.Module):
     card: str = ""
     """What its model card says of how it was finetuned; Markdown."""
     class_weights: torch.Tensor | None = None
-    label_smoothing: float = 0.0
     """What each class counts for in the loss of ``training_step``, shape (classes,)."""
     model: Any
 

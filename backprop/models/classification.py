@@ -144,12 +144,7 @@ class HFSeqTCModel(_Classifier):
     def training_step(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the mean loss of a row; see ``class_loss``."""
         logits = self._logits(**{name: batch[name] for name in TEXT_INPUTS if name in batch})
-        return class_loss(
-            logits,
-            batch["labels"],
-            self.class_weights,
-            self.label_smoothing if self.training else 0.0,
-        )
+        return class_loss(logits, batch["labels"], self.class_weights)
 
     def cut(self, params: Mapping[str, Any], task: str) -> int:
         """Return how many tokens ``process_batch`` cuts off a row's text."""

@@ -270,12 +270,7 @@ class STModel(PathModel):
         if "labels" not in batch:
             return self._vectors(**tensors)
         logits = self._logits(batch["task"][0], **tensors)
-        return class_loss(
-            logits,
-            batch["labels"],
-            self.class_weights,
-            self.label_smoothing if self.training else 0.0,
-        )
+        return class_loss(logits, batch["labels"], self.class_weights)
 
     def cut(self, params: Mapping[str, Any], task: str) -> int:
         """Return how many tokens ``process_batch`` cuts off a row's text."""

@@ -209,15 +209,7 @@ def _emotions(output: str, classes: Classes) -> str | list[str]:
     return [part.strip() for part in name.split(",") if part.strip()]
 
 
-def class_loss(
-    logits: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
-) -> Tensor:
+def class_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return ``classification_loss`` of single labels, shape (n,), or several, (n, classes)."""
     weights = None if weights is None else weights.to(logits)
-    return classification_loss(
-        logits,
-        labels,
-        multi_label=labels.ndim == 2,
-        class_weights=weights,
-        smoothing=smoothing,
-    )
+    return classification_loss(logits, labels, multi_label=labels.ndim == 2, class_weights=weights)
