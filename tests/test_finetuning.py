@@ -14,7 +14,9 @@ import backprop
 from backprop import tasks
 from backprop.data import read
 from backprop.errors import InputError, UnsupportedTaskError
+from backprop.finetuning import run
 from backprop.finetuning.answers import Answers
+from backprop.finetuning.heads import Head
 from backprop.finetuning.objectives import objective_for
 from backprop.models import (
     CLIP,
@@ -389,3 +391,24 @@ def test_a_model_without_training_hooks_is_refused() -> None:
 def test_head_needs_a_head() -> None:
     with pytest.raises(InputError, match="method='head'"):
         CELLS[11].run(method="head")
+
+
+def test_the_last_layer_is_solved_again_where_that_judges_better(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run._Run, "_keep_the_better", lambda self, *_: None)
+    rows = {"texts": TEXTS * 2, "labels": TOPICS * 2}
+    named = (list(range(15)), list(range(15, 30)))
+    reports, tasks_ = [], []
+    for sign in (1, -1):
+        monkeypatch.setattr(Head, "score", lambda self, _, sign=sign: (sign * self.strength, 0.0))
+        task = backprop.TextClassification(STModel(tiny.folder(ST)))
+        options: dict[str, Any] = {"method": "full", "epochs": 1, "batch_size": 15}
+        options["validation_split"] = named
+        reports.append(task.finetune(rows, show=False, **options))
+        tasks_.append(task)
+    assert reports[0].settings["head"].startswith("C=")
+    assert reports[1].settings["head"] == "prototypes"
+    states = [each.model.state_dict() for each in tasks_]
+    differing = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    assert differing == {"heads.text-classification.weight", "heads.text-classification.bias"}

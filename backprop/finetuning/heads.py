@@ -71,6 +71,12 @@ class Head:
         """Return the head with its biases moved so that these probabilities become a half."""
         return replace(self, bias=self.bias - logits_of(thresholds))
 
+    def score(self, cached: Cached) -> tuple[float, float]:
+        """Return the share of right answers and, less being better, minus the mean loss."""
+        logits = cached.inputs @ self.weight.T + self.bias
+        right = float((logits.argmax(1) == cached.targets).float().mean())
+        return right, -float(classification_loss(logits, cached.targets, multi_label=False))
+
     def put(self, layer: nn.Linear) -> None:
         """Make these the weights of ``layer``."""
         with torch.no_grad():

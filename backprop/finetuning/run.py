@@ -180,13 +180,14 @@ class _Run:
         if self.choice.method != "head":
             self._fit()
         self.model.eval()
+        is_solved = self.choice.method == "head" or self._is_solved_again()
         try:
             self._judge()
         except KeyboardInterrupt:
             if self.history is None:
                 raise
             self._warn("Ctrl-C ended the measuring; evaluate gives the figures.")
-        if self.choice.method == "head" and self.layer is not None:
+        if is_solved and self.layer is not None:
             self._use_all_rows(self.layer)
 
     def _judge(self) -> None:
@@ -213,6 +214,26 @@ class _Run:
         self.cached_aside = cache(self.objective, layer, self.aside) if self.aside else None
         self.head = solve(self.cached, self.cached_aside, **self._classes())
         self.head.put(layer)
+
+    def _is_solved_again(self) -> bool:
+        """Solve for the last layer on what the trained ones below give; whether it judges better.
+
+        Rows kept aside say how strong the penalty must be, now that the others are known by heart.
+        """
+        layer, history = self.layer, self.history
+        is_right = form_of(self.objective) == "classes" and isinstance(self.model, OWN_CLASSES)
+        if layer is None or history is None or not (is_right and self.aside and self.head):
+            return False
+        if self.is_put_back or history.stopped == "interrupted":
+            return False
+        train, aside = (cache(self.objective, layer, rows) for rows in (self.train, self.aside))
+        found = solve(train, aside, **self._classes())
+        trained = Head(layer.weight.detach().cpu(), layer.bias.detach().cpu(), 0.0)
+        if found.score(aside) <= trained.score(aside):
+            return False
+        found.put(layer)
+        self.head, self.cached, self.cached_aside = found, train, aside
+        return True
 
     def _use_all_rows(self, layer: nn.Linear) -> None:
         """Solve once more with the validation rows too, now that they have judged."""
