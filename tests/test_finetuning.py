@@ -412,3 +412,11 @@ def test_the_last_layer_is_solved_again_where_that_judges_better(
     states = [each.model.state_dict() for each in tasks_]
     differing = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
     assert differing == {"heads.text-classification.weight", "heads.text-classification.bias"}
+
+
+def test_rows_of_several_labels_are_trained_in_full() -> None:
+    task = backprop.TextClassification(STModel(tiny.folder(ST)))
+    rows = {"texts": TEXTS * 3, "labels": SEVERAL * 3}
+    report = task.finetune(rows, method="full", epochs=1, batch_size=15, show=False)
+    assert report.main == "macro_f1"
+    assert set(report.thresholds or ()) == {"animals", "food", "travel"}

@@ -221,7 +221,8 @@ class _Run:
         Rows kept aside say how strong the penalty must be, now that the others are known by heart.
         """
         layer, history = self.layer, self.history
-        is_right = form_of(self.objective) == "classes" and isinstance(self.model, OWN_CLASSES)
+        is_one = form_of(self.objective) == "classes" and not self.data.multi_label
+        is_right = is_one and isinstance(self.model, OWN_CLASSES)
         if layer is None or history is None or not (is_right and self.aside and self.head):
             return False
         if self.is_put_back or history.stopped == "interrupted":
