@@ -85,7 +85,7 @@ def finetune(spec: TaskSpec, flags: Flags) -> None:
     given = {key: flags[key] for key in _arguments(spec) if flags.get(key) is not None}
     with announced(), _as_flags(spec):
         report = task.finetune(str(flags["data"]), columns=_columns(spec, flags), **given)
-    if report.stopped == "interrupted" and not report.best_epoch:
+    if report.stopped == "interrupted" and not report.history:
         _show(report, flags)
         _tell("Interrupted before an epoch had ended; nothing is saved.")
         raise typer.Exit(INTERRUPTED)

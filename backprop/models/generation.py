@@ -59,7 +59,7 @@ class _Writing(HFTextGenerationModel):
 
     def learns(self, task: str) -> bool:
         """Return whether the model can be finetuned on ``task``: it has a prompt for it."""
-        return task in self.tasks and task in self.HANDLERS and super().learns(task)
+        return task in self.tasks and super().learns(task)
 
     def process_batch(self, params: Mapping[str, Any], task: str) -> Features:
         """Return a row's prompt and what is to be written, as tokens.
@@ -226,6 +226,7 @@ class HFCausalLMTGModel(_Writing):
         "qa": "answers",
         "summarisation": "summaries",
     }
+    LEARNS = ("text-generation", "summarisation", "qa")
     model_class = AutoModelForCausalLM
     as_row = staticmethod(continued_row)
 
