@@ -55,7 +55,7 @@ QA_TURN = "q: {question} a: {answer} "
 class _Writing(HFTextGenerationModel):
     """What both kinds share: they learn every task they do, asked as when they are used."""
 
-    LEARNS = ("text-generation", "summarisation", "emotion", "qa")
+    LEARNS: ClassVar[tuple[str, ...]] = ("text-generation", "summarisation", "emotion", "qa")
 
     def learns(self, task: str) -> bool:
         """Return whether the model can be finetuned on ``task``: it has a prompt for it."""
