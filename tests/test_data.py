@@ -154,7 +154,7 @@ def test_the_same_data_comes_from_every_form(form: Callable[[Path], Any], tmp_pa
         False,
     )
     assert data.labels == ["greeting", "quote", "weather"]
-    assert (len(data), data.row(1)) == (4, {"texts": TEXTS[1], "labels": "quote"})
+    assert len(data) == 4
 
 
 def test_what_was_passed_stays_as_it_was() -> None:

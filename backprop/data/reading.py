@@ -64,10 +64,6 @@ class Data:
         """Return the number of rows."""
         return len(next(iter(self.columns.values())))
 
-    def row(self, i: int) -> dict[str, Any]:
-        """Return row ``i``, by column."""
-        return {name: values[i] for name, values in self.columns.items()}
-
     @property
     def training(self) -> Training:
         """The entry of ``SPECS`` that these are the columns of."""

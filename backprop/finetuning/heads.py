@@ -42,6 +42,10 @@ class Cached:
         """Return the number of rows."""
         return len(self.inputs)
 
+    def of(self, rows: Tensor) -> Cached:
+        """Return some of the rows, by their numbers."""
+        return Cached(self.inputs[rows], self.targets[rows])
+
     def joined(self, other: Cached) -> Cached:
         """Return these rows and the others."""
         return Cached(
@@ -71,11 +75,9 @@ class Head:
         """Return the head with its biases moved so that these probabilities become a half."""
         return replace(self, bias=self.bias - logits_of(thresholds))
 
-    def score(self, cached: Cached) -> tuple[float, float]:
-        """Return the share of right answers and, less being better, minus the mean loss."""
-        logits = cached.inputs @ self.weight.T + self.bias
-        right = float((logits.argmax(1) == cached.targets).float().mean())
-        return right, -float(classification_loss(logits, cached.targets, multi_label=False))
+    def right(self, cached: Cached) -> Tensor:
+        """Return which rows, of one class each, it gets right: bools, shape (rows,)."""
+        return (cached.inputs @ self.weight.T + self.bias).argmax(1) == cached.targets
 
     def put(self, layer: nn.Linear) -> None:
         """Make these the weights of ``layer``."""

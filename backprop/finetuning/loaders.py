@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,8 @@ from backprop.errors import InputError
 from backprop.finetuning.objectives import Objective, moved
 from backprop.finetuning.options import Options
 from backprop.models.hf import HFTextGenerationModel
+from backprop.signatures import needed
+from backprop.trainer.feeds import rows_in
 
 __all__ = ["Validation", "user_step"]
 
@@ -65,6 +66,16 @@ class Validation:
             figures.update(self.objective.measures(self.rows).values)
         return figures
 
+    def score(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        """Return how good figures are, greater being better, to tell training from none.
+
+        Shares of right answers come first even where rows are few: training raises them by more
+        than it moves from one epoch to the next, and may raise the loss of what is wrong with them.
+        """
+        if self.is_measured and self.objective.data.labels:
+            return figures[self.objective.main], -figures["loss"]
+        return (figures[self.monitor] * (1 if self.maximise else -1),)
+
     def _loss(self) -> float:
         total, count = 0.0, 0
         with torch.inference_mode():
@@ -84,7 +95,7 @@ class Validation:
             return ((len(own), batch) for own, batch in self.objective.batches(self.rows))
         made = loader() if callable(loader) else loader
         device = self.objective.model.device
-        return ((_size(batch), moved(batch, device)) for batch in made)
+        return ((rows_in(batch), moved(batch, device)) for batch in made)
 
 
 def user_step(step: Callable[..., Any]) -> Callable[[Any], Tensor]:
@@ -93,7 +104,7 @@ def user_step(step: Callable[..., Any]) -> Callable[[Any], Tensor]:
     It returns the loss, or a dictionary with it. Batches are numbered from 0 in each process, so a
     step that uses the number goes on with other ones where a killed run is resumed.
     """
-    numbered = _needed(step) > 1
+    numbered = needed(step) > 1
     numbers = itertools.count()
 
     def run(batch: Any) -> Tensor:
@@ -107,20 +118,3 @@ def user_step(step: Callable[..., Any]) -> Callable[[Any], Tensor]:
         return loss
 
     return run
-
-
-def _needed(step: Callable[..., Any]) -> int:
-    """Return how many arguments must be given by place."""
-    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(step).parameters.values()
-    return sum(each.kind in places and each.default is each.empty for each in parameters)
-
-
-def _size(batch: Any) -> int:
-    """Return the number of rows of a batch: the first dimension of its first tensor."""
-    if isinstance(batch, Tensor):
-        return len(batch)
-    values = batch.values() if isinstance(batch, Mapping) else batch
-    return next(
-        (_size(value) for value in values if isinstance(value, (Tensor, Mapping, tuple, list))), 1
-    )

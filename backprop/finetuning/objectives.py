@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from backprop.metrics import Measures
 from backprop.metrics.measure import main_figure
 from backprop.models.base import BaseModel
 from backprop.models.image_classifier import EfficientNet
+from backprop.signatures import takes
 
 __all__ = ["Objective", "objective_for"]
 
@@ -256,14 +256,6 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
 def objective_for(data: Data) -> Callable[..., Objective]:
     """Return the kind of objective that ``data`` is for."""
     return next((kind for name, kind in OBJECTIVES.items() if name in data.columns), Objective)
-
-
-def takes(function: Callable[..., Any], name: str) -> bool:
-    """Return whether a function has an argument called ``name``, or takes any."""
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(
-        each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()
-    )
 
 
 def moved(batch: Any, device: torch.device) -> Any:

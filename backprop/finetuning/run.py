@@ -19,15 +19,15 @@ from backprop.finetuning.adapters import lora
 from backprop.finetuning.answers import Answers, Ask
 from backprop.finetuning.checks import check_rows, cut, repeated, unmeasured
 from backprop.finetuning.choice import Choice, choose, form_of
-from backprop.finetuning.few import are_few, prototypes, with_names
-from backprop.finetuning.heads import Cached, Head, cache, solvable, solve
+from backprop.finetuning.few import are_few, with_names
+from backprop.finetuning.heads import solvable
+from backprop.finetuning.last_layer import LastLayer
 from backprop.finetuning.loaders import Validation, user_step
 from backprop.finetuning.objectives import Objective, objective_for
 from backprop.finetuning.options import Options, lengths_of
 from backprop.finetuning.plans import OWN_CLASSES, identity, settings
 from backprop.finetuning.recipes import Recipe, recipe_for
 from backprop.finetuning.restoring import PutBack
-from backprop.finetuning.thresholds import fold_thresholds
 from backprop.finetuning.weights import class_weights, freeze_embeddings
 from backprop.metrics import Measures
 from backprop.models.base import BaseModel
@@ -118,14 +118,12 @@ class _Run:
         self.undo = undo
         self.given = given  # training rows; further ones are the names of labels
         self.few = few
-        self.layer = solvable(self.model, objective.data.task)
+        layer = solvable(self.model, objective.data.task)
+        self.last = LastLayer(objective, layer, train, aside) if layer is not None else None
         self.choice = self._choose()
         step = options.step
         self._loss = user_step(step) if step is not None else objective.loss
         self.history: History | None = None
-        self.head: Head | None = None
-        self.cached: Cached | None = None
-        self.cached_aside: Cached | None = None
         self.measured: Measures | None = None
         self.is_put_back = False
         self.planned_epochs = 0
@@ -175,94 +173,46 @@ class _Run:
 
     def learn(self) -> None:
         """Train by the chosen method, and choose thresholds where rows have several labels."""
-        if self.layer is not None and self.options.step is None:
-            self._solve_head(self.layer)
+        if self.last is not None and self.options.step is None:
+            self.last.solve()
         if self.choice.method != "head":
             self._fit()
         self.model.eval()
-        is_solved = self.choice.method == "head" or self._is_solved_again()
         try:
             self._judge()
         except KeyboardInterrupt:
             if self.history is None:
                 raise
             self._warn("Ctrl-C ended the measuring; evaluate gives the figures.")
-        if is_solved and self.layer is not None:
-            self._use_all_rows(self.layer)
+        if self.last is None or not _is_share(self.options):
+            return
+        if self.choice.method == "head" or self.is_put_back:
+            self.last.use_all_rows(self.thresholds)
+        elif self._may_be_solved_again() and self.last.solve_again(self.options.seed):
+            logger.info("The last layer was solved for again, with the validation rows too.")
 
     def _judge(self) -> None:
         """Measure the model, with each label's own threshold where rows have several."""
-        if self.data.multi_label and self.aside and self.layer is not None:
-            self.thresholds = self._folded(self.layer)
+        if self.data.multi_label and self.aside and self.last is not None:
+            self.thresholds = self.last.thresholds(trained=self.choice.method != "head")
         self.model.forget_handlers()
         self.measured = self.objective.measures(self.aside) if self.aside else None
 
-    def _folded(self, layer: nn.Linear) -> dict[str, float]:
-        """Return each label's threshold, which from now on is a half."""
-        # Where the layers below have stayed as they were, so has what reaches the last one.
-        kept = self.cached_aside if self.choice.method == "head" else None
-        found = fold_thresholds(layer, kept or cache(self.objective, layer, self.aside))
-        return dict(zip(self.data.labels, found, strict=True))
-
-    def _solve_head(self, layer: nn.Linear) -> None:
-        """Solve for the last layer, which the other methods start from too.
-
-        Source: Kumar et al. 2022, arXiv:2202.10054: what the layers below know is better kept
-        when the last one fits before they change.
-        """
-        self.cached = cache(self.objective, layer, self.train)
-        self.cached_aside = cache(self.objective, layer, self.aside) if self.aside else None
-        self.head = solve(self.cached, self.cached_aside, **self._classes())
-        self.head.put(layer)
-
-    def _is_solved_again(self) -> bool:
-        """Solve for the last layer on what the trained ones below give; whether it judges better.
-
-        Rows kept aside say how strong the penalty must be, now that the others are known by heart.
-        """
-        layer, history = self.layer, self.history
+    def _may_be_solved_again(self) -> bool:
+        """Whether the last layer gains by all rows: of trained classes, one a row, of texts."""
+        if self.last is None or self.last.head is None or self.history is None or not self.aside:
+            return False
         is_one = form_of(self.objective) == "classes" and not self.data.multi_label
-        is_right = is_one and isinstance(self.model, OWN_CLASSES)
-        if layer is None or history is None or not (is_right and self.aside and self.head):
-            return False
-        if self.is_put_back or history.stopped == "interrupted":
-            return False
-        train, aside = (cache(self.objective, layer, rows) for rows in (self.train, self.aside))
-        found = solve(train, aside, **self._classes())
-        trained = Head(layer.weight.detach().cpu(), layer.bias.detach().cpu(), 0.0)
-        if found.score(aside) <= trained.score(aside):
-            return False
-        found.put(layer)
-        self.head, self.cached, self.cached_aside = found, train, aside
-        return True
-
-    def _use_all_rows(self, layer: nn.Linear) -> None:
-        """Solve once more with the validation rows too, now that they have judged."""
-        if self.cached is None or self.cached_aside is None or self.head is None:
-            return
-        if not _is_share(self.options):
-            return
-        both = self.cached.joined(self.cached_aside)
-        again = solve(both, None, strengths=(self.head.strength,), **self._classes())
-        if self.thresholds:
-            again = again.shifted(self.thresholds.values())
-        again.put(layer)
-
-    def _classes(self) -> dict[str, Any]:
-        return {
-            "classes": len(self.data.labels),
-            "multi_label": self.data.multi_label,
-            "class_weights": self.objective.class_weights,
-        }
+        is_trained = not self.is_put_back and self.history.stopped != "interrupted"
+        return is_one and is_trained and isinstance(self.model, OWN_CLASSES)
 
     def _fit(self) -> None:
         validation = Validation(self.objective, self.aside, self.options)
         guarded = validation.is_measured and isinstance(self.model, OWN_CLASSES)
         before = self._state() if guarded else None
-        baseline = validation.figures()[validation.monitor] if before is not None else None
-        if self._is_few() and self.cached is not None and self.layer is not None:
-            self.head = prototypes(self.cached, len(self.data.labels))
-            self.head.put(self.layer)
+        baseline = validation.score(validation.figures()) if before is not None else None
+        if self._is_few() and self.last is not None:
+            self.last.start_from_means()
         frozen = freeze_embeddings(self.model) if self.choice.method == "full" else []
         skipped = self.model.head(self.data.task)
         around = lora(self.model, skipped) if self.choice.method == "lora" else nullcontext()
@@ -276,27 +226,32 @@ class _Run:
             self._keep_the_better(before, baseline, validation)
 
     def _keep_the_better(
-        self, before: dict[str, Tensor], baseline: float, validation: Validation
+        self, before: dict[str, Tensor], baseline: tuple[float, ...], validation: Validation
     ) -> None:
         """Put the weights of before back where training made them no better."""
-        best = self._best(validation.monitor)
-        if best is not None:
-            worse = best < baseline if validation.maximise else best > baseline
-            why = "Training made it no better"
+        figures = self._best()
+        if figures is not None:
+            worse, why = validation.score(figures) < baseline, "Training made it no better"
         else:  # Ctrl-C in the first epoch, whose weights nothing has judged
             worse, why = True, "No epoch has ended"
-        if worse:
-            self.is_put_back = True
-            self.model.load_state_dict(before)
-            self._warn(
-                f"{why}, so the model has the layers it came with"
-                f"{' and a new last one' if self.head is not None else ''}."
-            )
+        if not worse:
+            return
+        self.is_put_back = True
+        self.model.load_state_dict(before)
+        is_solved = self.last is not None and self.last.head is not None
+        if self.last is not None:
+            self.last.is_back()
+        self._warn(
+            f"{why}, so the model has the layers it came with"
+            f"{' and a new last one' if is_solved else ''}."
+        )
 
-    def _best(self, monitor: str) -> float | None:
+    def _best(self) -> dict[str, float] | None:
+        """Return the figures of the epoch whose weights were kept; None without one."""
         assert self.history is not None
-        found = [each for each in self.history.epochs if each.number == self.history.best_epoch]
-        return found[0].metrics.get(monitor) if found else None
+        number = self.history.best_epoch
+        found = [each.metrics for each in self.history.epochs if each.number == number]
+        return found[0] if found else None
 
     def _state(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -335,12 +290,12 @@ class _Run:
         """
         recipe = self._recipe()
         chosen = self.options.learning_rate is not None
-        if self.layer is None or self.cached is None or chosen or recipe.head_rate == 1:
+        norm = self.last.norm if self.last is not None else None
+        if self.last is None or norm is None or chosen or recipe.head_rate == 1:
             return [{"params": list(module.parameters())}]
-        own = list(self.layer.parameters())
+        own = self.last.weights()
         known = set(map(id, own))
         others = [parameter for parameter in module.parameters() if id(parameter) not in known]
-        norm = float(self.cached.inputs.norm(dim=1).mean().clamp_min(1e-12))
         rate = recipe.learning_rate * recipe.head_rate / norm
         return [{"params": others}, {"params": own, "lr": rate, "weight_decay": 0.0}]
 
@@ -397,9 +352,10 @@ class _Run:
             shown["class_weights"] = options.class_weights
         if len(self.train) > self.given:
             shown["label_names_as_rows"] = len(self.train) - self.given
-        if self.head is not None:
-            shown["head"] = f"C={self.head.strength:g}" if self.head.strength else "prototypes"
-            shown["head_passes"] = self.head.passes
+        head = self.last.head if self.last is not None else None
+        if head is not None:
+            shown["head"] = f"C={head.strength:g}" if head.strength else "prototypes"
+            shown["head_passes"] = head.passes
         if self.history is not None:
             shown["epochs"] = self.planned_epochs
             if options.configure_optimizers is None:

@@ -27,8 +27,3 @@ class Measures:
     per_class: Mapping[str, Mapping[str, float]] | None = None
     confusion: Sequence[Sequence[int]] | None = None
     labels: Sequence[str] = field(default_factory=list)
-
-    @property
-    def score(self) -> float:
-        """The figure to judge by."""
-        return self.values[self.main]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from backprop.errors import InputError
+from backprop.signatures import needed
 from backprop.trainer.settings import Settings
 
 __all__ = ["Optimisation", "custom", "default"]
@@ -158,7 +158,7 @@ def custom(configure: Callable[..., Any], module: nn.Module) -> Optimisation:
     Raises:
         InputError: it returns anything else, several optimisers say.
     """
-    made = configure(_trained(module)) if _takes_one(configure) else configure()
+    made = configure(_trained(module)) if needed(configure) else configure()
     optimizer, scheduler = _parts(made)
     options: dict[str, Any] = {}
     if isinstance(scheduler, Mapping):
@@ -193,15 +193,6 @@ def _only(value: Any, what: str) -> Any:
     if len(value) > 1:
         raise InputError(f"configure_optimizers returned {len(value)} of {what}; return one.")
     return value[0] if value else None
-
-
-def _takes_one(configure: Callable[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(configure).parameters.values()
-    except ValueError:  # some callables written in C have none
-        return False
-    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return any(each.kind in places and each.default is each.empty for each in parameters)
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
