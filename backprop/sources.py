@@ -14,17 +14,15 @@ An entry that is there is never written to again, but for the note of when it wa
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from backprop import folders, manifest
+from backprop import folders
+from backprop.entries import is_whole, store
 from backprop.errors import BackpropError, InputError, IntegrityError, OfflineError, SourceError
 from backprop.folders import cache_dir
 from backprop.hub import COMMIT, HubSource
@@ -34,12 +32,6 @@ from backprop.progress import progress
 __all__ = ["HubSource", "IndexSource", "Member", "Source", "cache_dir", "fetch", "is_cached"]
 
 logger = logging.getLogger(__name__)
-
-COMPLETE = ".complete.json"
-CHECKED = ".checked.json"
-OURS = (COMPLETE, CHECKED)
-# A file touched later than this before a check may change again within one tick of its clock.
-SETTLED_NS = 100_000_000
 
 Source: TypeAlias = IndexSource | HubSource
 
@@ -79,7 +71,7 @@ def fetch(
         )
     for source in sources:
         entry = _entry(source, convert_version)
-        if entry is not None and _is_whole(entry, warn=True):
+        if entry is not None and is_whole(entry, warn=True):
             return entry
     failures: list[SourceError] = []
     for source in sources:
@@ -95,7 +87,7 @@ def fetch(
 def is_cached(sources: Sequence[Source], *, convert_version: str = "") -> bool:
     """Return whether ``fetch`` with these sources would need no network."""
     entries = (_entry(source, convert_version) for source in sources)
-    return any(entry is not None and _is_whole(entry, warn=False) for entry in entries)
+    return any(entry is not None and is_whole(entry, warn=False) for entry in entries)
 
 
 # --- Filling -----------------------------------------------------------------------------
@@ -112,10 +104,10 @@ def _fill(
         with FileLock(_place(source, ".lock")):
             source = _pin(source)
             entry = _place(source, _suffix(convert_version))
-            if not _is_whole(entry, warn=False):
+            if not is_whole(entry, warn=False):
                 folders.sweep(_downloads())
                 if convert is None:
-                    _store(entry, source.download)
+                    store(entry, source.download)
                 else:
                     _store_converted(entry, source, convert)
             return entry
@@ -128,22 +120,12 @@ def _fill(
         ) from error
 
 
-def _store(entry: Path, write: Callable[[Path], None]) -> None:
-    with folders.building(entry) as folder:
-        write(folder)
-        try:
-            files = manifest.describe(folder)
-        except manifest.FolderFault as fault:
-            raise IntegrityError(f"What was made for {entry.name} is refused: {fault}") from fault
-        manifest.write_manifest(folder / COMPLETE, files)
-
-
 def _store_converted(entry: Path, source: Source, convert: Callable[[Path, Path], None]) -> None:
     raw, passing = _place(source), _place(source, ".raw")
-    if not _is_whole(raw, warn=False):
+    if not is_whole(raw, warn=False):
         raw = passing
-    if not _is_whole(raw, warn=False):
-        _store(raw, source.download)
+    if not is_whole(raw, warn=False):
+        store(raw, source.download)
 
     def write(folder: Path) -> None:
         with progress(
@@ -153,7 +135,7 @@ def _store_converted(entry: Path, source: Source, convert: Callable[[Path, Path]
         ):
             convert(raw, folder)
 
-    _store(entry, write)
+    store(entry, write)
     folders.remove(passing)
 
 
@@ -220,49 +202,3 @@ def _recorded(source: Source) -> Source | None:
         if COMMIT.fullmatch(commit):
             return source.pinned(commit)
     return None
-
-
-def _is_whole(entry: Path, *, warn: bool) -> bool:
-    if not entry.is_dir():
-        return False
-    try:
-        files = manifest.read_manifest(entry / COMPLETE)
-        checked = _read_checked(entry)
-        stats = manifest.verify(
-            entry, files, ignore=OURS, known=lambda name, facts: checked.get(name) == _times(facts)
-        )
-    except (OSError, manifest.FolderFault) as fault:
-        if warn:
-            logger.warning("The cached %s is damaged (%s); fetching it again", entry, fault)
-        return False
-    _write_checked(entry, stats, checked)
-    return True
-
-
-def _read_checked(entry: Path) -> dict[str, list[int]]:
-    try:
-        return manifest.read_json(entry / CHECKED)
-    except (OSError, manifest.FolderFault):
-        return {}
-
-
-def _write_checked(
-    entry: Path, stats: Mapping[str, os.stat_result], before: Mapping[str, list[int]]
-) -> None:
-    """Note the times of the files whose bytes were just found right, if the cache allows."""
-    now_ns = time.time_ns()
-    checked = {
-        name: _times(facts)
-        for name, facts in stats.items()
-        if now_ns - max(facts.st_mtime_ns, facts.st_ctime_ns) > SETTLED_NS
-    }
-    if checked == before:
-        return
-    # In place: half of it is no JSON, and then every byte is read again.
-    with suppress(OSError):
-        (entry / CHECKED).write_text(json.dumps(checked))
-
-
-def _times(facts: os.stat_result) -> list[int]:
-    # The time of the last change of state too: it can't be set back as the other one can.
-    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]

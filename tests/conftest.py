@@ -4,6 +4,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# Tiny models gain nothing by a conversion; tests/test_engines.py has the engines users get.
+os.environ["BACKPROP_ENGINE"] = "torch"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # forked children would warn about its threads
 
 from collections.abc import Iterator

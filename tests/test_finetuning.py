@@ -14,11 +14,10 @@ import backprop
 from backprop import tasks
 from backprop.data import read
 from backprop.errors import InputError, UnsupportedTaskError
-from backprop.finetuning import run
 from backprop.finetuning.answers import Answers
-from backprop.finetuning.heads import Cached
-from backprop.finetuning.last_layer import AGAIN_STRENGTHS, LastLayer
+from backprop.finetuning.loaders import Validation
 from backprop.finetuning.objectives import objective_for
+from backprop.finetuning.options import Options
 from backprop.models import (
     CLIP,
     BaseModel,
@@ -329,7 +328,9 @@ def test_dataloaders_step_and_optimiser_of_the_users_own_are_used() -> None:
         show=False,
     )
     assert "optimiser" in seen
-    assert sum(each.startswith("step") for each in seen) == 2 * (4 + 4)
+    assert sum(each.startswith("step") for each in seen) == 4 + 2 * (
+        4 + 4
+    )  # the first: it has batches
     assert report.history[-1]["metrics"]["loss"] < math.log(2)
 
 
@@ -394,43 +395,19 @@ def test_head_needs_a_head() -> None:
         CELLS[11].run(method="head")
 
 
-@pytest.mark.parametrize("named", [False, True])
-def test_the_last_layer_is_solved_again_with_all_rows_unless_that_judges_worse(
-    monkeypatch: pytest.MonkeyPatch, named: bool
-) -> None:
-    monkeypatch.setattr(run._Run, "_keep_the_better", lambda self, *_: None)
-    rows = {"texts": TEXTS * 4, "labels": TOPICS * 4}
-    split = (list(range(45)), list(range(45, 60))) if named else 0.25
-    heads, states = [], []
-    for right in (True, False):
-        judged = torch.full((15,), right)
-        monkeypatch.setattr(LastLayer, "_cross_fitted", lambda *_, found=judged: (3.0, found))
-        task = backprop.TextClassification(STModel(tiny.folder(ST)))
-        options: dict[str, Any] = {"method": "full", "epochs": 1, "batch_size": 15}
-        report = task.finetune(rows, show=False, validation_split=split, **options)
-        heads.append(report.settings["head"])
-        states.append(task.model.state_dict())
-    differing = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
-    head = {"heads.text-classification.weight", "heads.text-classification.bias"}
-    # Rows that the caller named as those to judge by are never learnt from.
-    assert differing == (set() if named else head)
-    assert heads == ["prototypes" if named else "C=3", "prototypes"]
-
-
-def test_rows_to_judge_by_are_cross_fitted_in_fifths() -> None:
-    torch.manual_seed(0)
-    targets = torch.arange(60) % 3
-    inputs = torch.eye(3)[targets] + 0.1 * torch.randn(60, 3)
-    train, aside = Cached(inputs[:30], targets[:30]), Cached(inputs[30:], targets[30:])
+def test_weights_are_put_back_only_where_loss_and_answers_are_worse() -> None:
     task = backprop.TextClassification(STModel(tiny.folder(ST)))
     data = read("text-classification", {"texts": TEXTS, "labels": TOPICS})
     objective = objective_for(data)(task.model, data, {}, Answers(task.run, {}, written=False))
-    last = LastLayer(objective, torch.nn.Linear(3, 3), range(30), range(30, 60))
-    strength, right = last._cross_fitted(train, aside, seed=0)
-    assert strength in AGAIN_STRENGTHS
-    assert bool(right.all())
-    wrong = Cached(aside.inputs, (aside.targets + 1) % 3)
-    assert not bool(last._cross_fitted(train, wrong, seed=0)[1].all())
+    validation = Validation(objective, range(15), Options())
+    before = {"loss": 1.0, "accuracy": 0.8}
+    for loss, accuracy, worse in (
+        (1.1, 0.7, True),
+        (1.1, 0.8, True),
+        (1.1, 0.9, False),
+        (0.9, 0.7, False),
+    ):
+        assert validation.is_worse({"loss": loss, "accuracy": accuracy}, before) == worse
 
 
 def test_rows_of_several_labels_are_trained_in_full() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -450,3 +451,121 @@ def test_a_callers_batches_are_steps_as_they_are() -> None:
     )
     assert steps == 4
     assert any("must not be among them" in each for each in report.warnings)
+
+
+# --- What a caller's own things must not lose -----------------------------------------------------
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    report = classifier().finetune(
+        {"texts": TEXTS * 2, "labels": TOPICS * 2},
+        method="full",
+        epochs=np.int64(1),  # type: ignore[arg-type]
+        batch_size=np.int64(15),  # type: ignore[arg-type]
+        seed=np.int64(3),  # type: ignore[arg-type]
+        validation_split=np.float32(0.2),  # type: ignore[arg-type]
+        class_weights={"food": np.int64(2)},  # type: ignore[dict-item]
+        show=False,
+    )
+    assert json.loads(report.to_json())["settings"]["seed"] == 3
+    assert "seed" in report.card()
+
+
+def batch_of(model: Any, texts: list[str], topics: list[str]) -> Any:
+    """Return a batch as ``training_step`` takes it, the model made ready for all topics."""
+    labels = dict(enumerate(sorted(set(TOPICS))))
+    model.pre_finetuning(labels)
+    numbers = {topic: i for i, topic in labels.items()}
+    rows = [{"inputs": t, "labels": topic} for t, topic in zip(texts, topics, strict=True)]
+    extra = {"class_to_idx": numbers, "max_length": 16}
+    task = "text-classification"
+    return model.collate([model.process_batch({**row, **extra}, task=task) for row in rows])
+
+
+def test_a_loaders_training_is_not_replaced_by_rows_that_name_the_labels() -> None:
+    task = classifier()
+    wrong = {"texts": TEXTS, "labels": TOPICS[1:] + TOPICS[:1]}
+    report = task.finetune(
+        wrong,
+        method="full",
+        epochs=12,
+        early_stopping_epochs=0,
+        learning_rate=5e-3,
+        train_dataloader=[batch_of(task.model, TEXTS, TOPICS)],
+        show=False,
+    )
+    assert report.best_epoch > 0
+    assert not any(name.startswith("head") for name in report.settings)
+    assert not any("put back" in each or "no better" in each for each in report.warnings)
+
+
+def test_a_loader_to_judge_by_leaves_all_rows_to_learn_from() -> None:
+    task = classifier()
+    report = task.finetune(
+        {"texts": TEXTS, "labels": TOPICS},
+        method="full",
+        epochs=1,
+        batch_size=15,
+        val_dataloader=[batch_of(task.model, TEXTS[:2], TOPICS[:2])],
+        show=False,
+    )
+    assert report.rows == {"train": 15, "validation": 0}
+    assert "loss" in report.history[0]["metrics"]
+
+
+def test_a_loader_without_a_batch_is_refused_before_anything_is_trained() -> None:
+    task = classifier()
+    before = {name: value.clone() for name, value in task.model.state_dict().items()}
+    with pytest.raises(InputError, match="val_dataloader gave no batch"):
+        task.finetune(
+            {"texts": TEXTS, "labels": TOPICS},
+            method="full",
+            epochs=1,
+            batch_size=15,
+            val_dataloader=[],
+            show=False,
+        )
+    after = task.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_refused_option_leaves_the_task_its_model() -> None:
+    task = backprop.Summarisation()
+    with pytest.raises(InputError, match="method must be one of"):
+        task.finetune({"input_text": ["a"], "output_text": ["b"]}, method="fulll")
+    assert task.name == "all-minilm-l6-v2"
+
+
+def test_what_refers_to_the_model_still_does_after_a_refusal() -> None:
+    task = classifier()
+    model: Any = task.model
+    model.hook = model.text_vectors
+    with pytest.raises(InputError):
+        task.finetune({"texts": ["a", "b"], "labels": ["x", "y"]}, max_length=1, show=False)
+    assert model.hook.__self__ is model
+
+
+def test_names_that_say_nothing_new_are_no_rows() -> None:
+    texts = ["lost card", "where is it", "another thing", "one more"]
+    labels = ["lost_card", "card_arrival", "other", "card-arrival"]
+    data = read("text-classification", {"texts": texts, "labels": labels})
+    found, rows = with_names(data, range(4))
+    assert found.columns["texts"][4:] == []
+    assert list(rows) == [0, 1, 2, 3]
+    more = read("text-classification", {"texts": texts[1:3], "labels": [labels[0], labels[1]]})
+    found, rows = with_names(more, range(2))
+    assert found.columns["texts"][2:] == ["card arrival", "lost card"]
+    assert found.columns["labels"][2:] == ["card_arrival", "lost_card"]
+
+
+def test_several_labels_are_refused_by_a_model_that_knows_one() -> None:
+    class Old(Own):
+        def pre_finetuning(self, labels: Mapping[int, str]) -> None:
+            self.names = labels
+
+    model = Old()
+    model.tasks = ["text-classification"]
+    rows = {"texts": TEXTS, "labels": SEVERAL}
+    with pytest.raises(InputError, match="pre_finetuning has no argument multi_label"):
+        backprop.TextClassification(model).finetune(rows, method="full", show=False)

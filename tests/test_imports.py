@@ -15,11 +15,21 @@ from tests.guard import ROOT, run_python
 # A module or folder may import what stands before it; inside a folder, siblings may import each
 # other, but not in a circle. A name given as a string in a lazy table is no import.
 ORDER = (
-    *("errors", "optional", "progress", "similarity", "specs", "pictures", "inputs"),
-    *("manifest", "folders", "artefact", "hub", "index", "sources", "catalogue", "remote"),
+    *("errors", "optional", "signatures", "progress", "similarity", "specs", "pictures", "inputs"),
+    *(
+        "manifest",
+        "folders",
+        "entries",
+        "artefact",
+        "hub",
+        "index",
+        "sources",
+        "catalogue",
+        "remote",
+    ),
     *("collate", "losses", "engines", "handlers", "models", "metrics", "data", "trainer"),
     *("report", "finetuning"),
-    *("tasks", "testing", "serve", "demo", "cli", "__main__"),
+    *("tasks", "testing", "serve", "demo", "bench", "cli", "__main__"),
 )
 
 # The package's own __init__ loads next to nothing; the one of tasks is a lazy table too.

@@ -85,7 +85,7 @@ def test_the_text_begins_with_the_figure_to_judge_by() -> None:
         "text-vectorisation (triplet): recall@1 0.500 on 1 validation row"
     )
     assert str(EVALUATION).startswith("text-vectorisation (triplet): recall@1 0.500 on 12 rows\n")
-    assert "not measured, for there were no validation rows" in repr(UNMEASURED)
+    assert "not measured (no validation rows)" in repr(UNMEASURED)
 
 
 def test_the_text_has_facts_worst_classes_and_warnings() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import backprop
 from backprop import catalogue
 from backprop.errors import InputError, NotFoundError, UnsupportedTaskError
+from backprop.models import SpanQA, STModel
 from backprop.models.auto import AutoModel
 from backprop.models.base import BaseModel
 from backprop.models.generation import T5QASummaryEmotion
@@ -406,3 +408,43 @@ def test_a_stream_refuses_at_once_what_it_can_not_do() -> None:
 def test_every_task_is_a_task() -> None:
     assert {kind.task for kind in TASKS.values()} == set(SPECS)
     assert all(issubclass(kind, Task) for kind in TASKS.values())
+
+
+# --- Streams -------------------------------------------------------------------------------------
+
+
+def test_streams_give_the_answers_of_a_call_and_read_as_they_go() -> None:
+    task = backprop.TextVectorisation(STModel(tiny.folder("sentence_transformer")))
+    texts = [f"the cat sat {'on ' * (i % 5)}{i}" for i in range(23)]
+    read: list[str] = []
+
+    def items() -> Iterator[str]:
+        for text in texts:
+            read.append(text)
+            yield text
+
+    stream = task.stream_map(items(), chunk=5)
+    first = next(stream)
+    assert len(read) == 5
+    found = [first, *stream]
+    assert np.allclose(found, task(texts), atol=1e-5)
+    assert list(task.stream_map([])) == []
+
+
+def test_streams_take_the_fields_of_tasks_with_several() -> None:
+    task = backprop.QA(SpanQA(tiny.folder("bert_qa")))
+    items = [{"question": "where?", "context": f"in the house {i}"} for i in range(7)]
+    wanted = [task(item["question"], item["context"]) for item in items]
+    assert list(task.stream_map(items, chunk=3)) == wanted
+    odd = [items[0], {"question": "who?"}]
+    with pytest.raises(InputError, match="Item 1 must be a dictionary with question, context"):
+        list(task.stream_map(odd))
+    with pytest.raises(InputError, match="chunk must be at least 1; received 0"):
+        task.stream_map(items, chunk=0)
+
+
+def test_streams_take_labels_once_for_all() -> None:
+    task = backprop.TextClassification(STModel(tiny.folder("sentence_transformer")))
+    texts = ["a cat", "red wine", "old bread"]
+    found = list(task.stream_map(texts, chunk=2, labels=["pet", "food"], top_k=1))
+    assert found == task(texts, ["pet", "food"], top_k=1)

@@ -109,6 +109,26 @@ def demo() -> None:
         raise typer.Exit(FAILED)
 
 
+@app.command()
+def bench(
+    rows: Annotated[
+        list[str] | None, Argument(metavar="ROW…", help="Some of the rows; all by default.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, Option("--json", metavar="FILE", help="Write all figures there too.")
+    ] = None,
+) -> None:
+    """Measure this library beside sentence-transformers and transformers, on this machine.
+
+    Takes some minutes, and wants the machine for itself. Ends with exit code 1 if a figure that
+    the project asks for is not reached.
+    """
+    with announced():
+        lines = load("backprop.bench:main")(rows or (), json_path)
+    if not all(line.is_met for line in lines):
+        raise typer.Exit(FAILED)
+
+
 def _parts(name: str) -> Iterator[tuple[str, Callable[[], Path]]]:
     """Yield what to fetch for a model: the name and fetcher of it, or of those it is made of.
 

@@ -38,7 +38,9 @@ def answer(spec: TaskSpec, flags: reading.Flags) -> None:
     as_json = flags["json"] or flags["jsonl"] is not None
     if flags.get("stream") and (as_json or not call.single):
         raise InputError("--stream prints one answer as it comes; leave out batches and JSON.")
-    task = load(f"backprop.tasks:{spec.task_class}")(flags["model"], device=flags["device"])
+    task = load(f"backprop.tasks:{spec.task_class}")(
+        flags["model"], device=flags["device"], engine=flags["engine"] or "auto"
+    )
     if flags.get("stream"):
         for piece in task.stream(**call.arguments):
             printing.write(piece)

@@ -25,13 +25,36 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ENGINES", "Allowed", "Array", "Decoding", "Engine", "Generation", "Generator"]
+__all__ = [
+    "ASKED",
+    "ENGINES",
+    "WRITERS",
+    "Allowed",
+    "Array",
+    "Decoding",
+    "Engine",
+    "Generation",
+    "Generator",
+]
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Ints: TypeAlias = NDArray[np.int64]
 
-ENGINES = {"torch": "backprop.engines.torch:TorchEngine"}
+ENGINES = {
+    "torch": "backprop.engines.torch:TorchEngine",
+    "ctranslate2": "backprop.engines.ctranslate2:CTranslate2Engine",
+    "onnx": "backprop.engines.onnx:ONNXEngine",
+}
 """Engine name to the class that runs it, imported when first chosen."""
+
+WRITERS = {
+    "generator": "backprop.engines.ctranslate2_text:CTranslate2Generator",
+    "translator": "backprop.engines.ctranslate2_text:CTranslate2Translator",
+}
+"""The same for what writes: decoders, and encoder-decoders."""
+
+ASKED = ("auto", *ENGINES)
+"""What can be asked for; ``auto`` is the fastest that gives torch's results."""
 
 Allowed: TypeAlias = Callable[[int, Sequence[int]], list[int]]
 """Given a row's number and its new tokens so far, the tokens that may come next."""

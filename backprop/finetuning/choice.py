@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from backprop.errors import InputError
 from backprop.finetuning.heads import solvable
 from backprop.finetuning.objectives import Objective, moved
-from backprop.finetuning.recipes import recipe_for
+from backprop.finetuning.options import Options
+from backprop.finetuning.recipes import planned_epochs, recipe_for
 
 __all__ = ["Choice", "choose", "form_of"]
 
@@ -43,21 +44,21 @@ class Choice:
     why: str = ""
 
 
-def choose(method: str, objective: Objective, rows: Sequence[int], epochs: int) -> Choice:
+def choose(objective: Objective, rows: Sequence[int], options: Options) -> Choice:
     """Return the method to use: the caller's, or the best within its time.
 
     Full finetuning measured best wherever it can be afforded (``bench/finetune``); the last layer
     alone costs one look at each row; LoRA needs the least memory.
 
     Args:
-        method: the caller's; ``auto`` leaves it open.
         objective: what is learnt.
         rows: training rows.
-        epochs: at most.
+        options: the caller's; the method ``auto`` leaves it open.
 
     Raises:
         InputError: ``head`` where there is no such layer.
     """
+    method = options.method
     has_head = solvable(objective.model, objective.data.task) is not None
     if method == "head" and not has_head:
         raise InputError(
@@ -76,7 +77,7 @@ def choose(method: str, objective: Objective, rows: Sequence[int], epochs: int) 
         if weights > LARGE:
             return Choice("lora", f"{weights / 1e6:.0f} million weights are many for a CPU.")
         return Choice("full", "the model is small enough for a CPU.")
-    passes = min(epochs, recipe_for(form_of(objective), "full").passes)
+    passes = planned_epochs(objective.model, options, recipe_for(form_of(objective), "full"))
     seconds = 3 * _flops_of_a_row(objective, rows) * len(rows) * passes / _speed()
     if seconds > PATIENCE_S:
         return Choice(
@@ -93,9 +94,9 @@ def form_of(objective: Objective) -> str:
         return "vectors"
     if task == "image-classification":
         return "images"
-    if objective.model.head(task) is not None:
-        return "classes"
-    return "spans" if task == "qa" and not hasattr(objective.model, "writer") else "written"
+    if hasattr(objective.model, "writer"):
+        return "written"
+    return "spans" if task == "qa" else "classes"
 
 
 def _flops_of_a_row(objective: Objective, rows: Sequence[int]) -> float:

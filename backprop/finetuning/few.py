@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,6 +22,9 @@ of Banking77's classes, by ``bench/finetune/few_shot.py`` and ``quality.py``."""
 SCALE = 20.0
 """Of logits that are cosines; sentence-transformers' own in its ranking losses."""
 
+EMPTY_NAMES = frozenset({"other", "others", "none", "misc", "miscellaneous", "unknown"})
+"""Names of what has no other name; such a text would say something else."""
+
 WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -33,16 +37,23 @@ def with_names(data: Data, rows: Sequence[int]) -> tuple[Data, list[int]]:
     """Return the data with the labels' names as further rows, and the rows to train on.
 
     A name such as ``card_arrival`` says what is meant, as a text would. Nothing is added where a
-    label is a number or a code.
+    label is a number or a code, means no more than "other", or stands among the rows already.
     """
     if data.task != "text-classification" or not _are_words(data.labels):
         return data, list(rows)
-    names = [label.replace("_", " ").replace("-", " ") for label in data.labels]
-    columns = {
-        "texts": [*data.columns["texts"], *names],
-        "labels": [*data.columns["labels"], *data.labels],
+    names = {label: re.sub("[_-]", " ", label) for label in data.labels}
+    counts = Counter(name.casefold() for name in names.values())
+    there = {str(text).casefold() for text in data.columns["texts"]}
+    told = {
+        label: name
+        for label, name in names.items()
+        if counts[name.casefold()] == 1 and name.casefold() not in {*there, *EMPTY_NAMES}
     }
-    own = range(len(data), len(data) + len(names))
+    columns = {
+        "texts": [*data.columns["texts"], *told.values()],
+        "labels": [*data.columns["labels"], *told],
+    }
+    own = range(len(data), len(data) + len(told))
     return replace(data, columns=columns), [*rows, *own]
 
 

@@ -42,10 +42,6 @@ class Cached:
         """Return the number of rows."""
         return len(self.inputs)
 
-    def of(self, rows: Tensor) -> Cached:
-        """Return some of the rows, by their numbers."""
-        return Cached(self.inputs[rows], self.targets[rows])
-
     def joined(self, other: Cached) -> Cached:
         """Return these rows and the others."""
         return Cached(
@@ -74,10 +70,6 @@ class Head:
     def shifted(self, thresholds: Iterable[float]) -> Head:
         """Return the head with its biases moved so that these probabilities become a half."""
         return replace(self, bias=self.bias - logits_of(thresholds))
-
-    def right(self, cached: Cached) -> Tensor:
-        """Return which rows, of one class each, it gets right: bools, shape (rows,)."""
-        return (cached.inputs @ self.weight.T + self.bias).argmax(1) == cached.targets
 
     def put(self, layer: nn.Linear) -> None:
         """Make these the weights of ``layer``."""
@@ -110,7 +102,7 @@ def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached
             heard.clear()
             objective.model.training_step(objective.inputs(batch))
             inputs[[place[row] for row in own]] = torch.cat(heard).float().cpu()
-    return Cached(inputs.clone(), objective.class_targets(rows))
+    return Cached(inputs, objective.class_targets(rows))
 
 
 @contextmanager

@@ -66,15 +66,13 @@ class Validation:
             figures.update(self.objective.measures(self.rows).values)
         return figures
 
-    def score(self, figures: Mapping[str, float]) -> tuple[float, ...]:
-        """Return how good figures are, greater being better, to tell training from none.
+    def is_worse(self, figures: Mapping[str, float], others: Mapping[str, float]) -> bool:
+        """Return whether figures have a worse loss than others, and no better answers for it.
 
-        Shares of right answers come first even where rows are few: training raises them by more
-        than it moves from one epoch to the next, and may raise the loss of what is wrong with them.
+        A loss alone may be worse since answers, more of them right, are given more surely.
         """
-        if self.is_measured and self.objective.data.labels:
-            return figures[self.objective.main], -figures["loss"]
-        return (figures[self.monitor] * (1 if self.maximise else -1),)
+        main = self.objective.main
+        return figures["loss"] > others["loss"] and figures[main] <= others[main]
 
     def _loss(self) -> float:
         total, count = 0.0, 0

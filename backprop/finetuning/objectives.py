@@ -80,8 +80,21 @@ class Objective:
                 self.model.class_weights = self.class_weights
 
     def _several(self) -> dict[str, bool]:
-        """Return the argument for rows of several labels, which models of 2021 do not know."""
-        return {"multi_label": True} if self.data.multi_label else {}
+        """Return the argument for rows of several labels, which models of 2021 do not know.
+
+        Raises:
+            InputError: there are such rows, and this model is one of those.
+        """
+        if not self.data.multi_label:
+            return {}
+        if not takes(self.model.pre_finetuning, "multi_label"):
+            if "images" in self.data.columns:
+                return {}  # which gives logits, whatever they mean
+            raise InputError(
+                f"Rows have several labels, which {type(self.model).__name__} can't be told: its "
+                "pre_finetuning has no argument multi_label. Pass one label a row."
+            )
+        return {"multi_label": True}
 
     def _task(self) -> dict[str, str]:
         """Return the argument for emotions, to models that keep them apart from other classes."""
@@ -167,7 +180,7 @@ class LogitsObjective(Objective):
         self.model.pre_finetuning(
             labels=dict(enumerate(self.data.labels)),
             num_classes=len(self.data.labels),
-            **(self._several() if takes(self.model.pre_finetuning, "multi_label") else {}),
+            **self._several(),
             **self._size(),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what no finetuning could use."""
+        self._make_plain()
         if self.method == "head":
             self._check_head()
         if self.method not in METHODS:
@@ -77,6 +78,21 @@ class Options:
                     "epoch; pass a DataLoader, a list, or a function that returns a new iterator."
                 )
 
+    def _make_plain(self) -> None:
+        """Turn NumPy's numbers into Python's, which reports and checkpoints are written with."""
+        for name in WHOLE + REAL:
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+        if isinstance(self.class_weights, Mapping):
+            weights = {label: _plain(weight) for label, weight in self.class_weights.items()}
+            object.__setattr__(self, "class_weights", weights)
+
+    @property
+    def share(self) -> float | tuple[Sequence[int], Sequence[int]]:
+        """Which rows are kept aside: none by themselves where there is a ``val_dataloader``."""
+        split = self.validation_split
+        named = isinstance(split, (tuple, list))
+        return split if named or self.val_dataloader is None else 0.0
+
     def _check_head(self) -> None:
         """Refuse what the last layer, which is solved for, has no use for."""
         names = ("step", "configure_optimizers", "train_dataloader", "val_dataloader")
@@ -101,6 +117,17 @@ class Options:
             learning_rate=1.0 if self.learning_rate is None else _positive(self.learning_rate),
             seed=self.seed,
         )
+
+
+WHOLE = ("epochs", "batch_size", "optimal_batch_size", "early_stopping_epochs", "seed")
+REAL = ("validation_split", "learning_rate")
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as Python's own; anything else as it is."""
+    if isinstance(value, (bool, int, float)) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _positive(rate: float) -> float:

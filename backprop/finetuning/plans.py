@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,11 @@ from backprop.data import fingerprint
 from backprop.finetuning.choice import Choice
 from backprop.finetuning.loaders import Validation
 from backprop.finetuning.objectives import Objective
-from backprop.finetuning.options import DEFAULT_EPOCHS, Options
-from backprop.finetuning.recipes import Recipe
-from backprop.models.base import PathModel
-from backprop.models.pair_encoder import PairEncoder
+from backprop.finetuning.options import Options
+from backprop.finetuning.recipes import Recipe, is_measured, planned_epochs
 from backprop.trainer import Settings
 
-__all__ = ["OWN_CLASSES", "identity", "settings"]
-
-OWN_CLASSES = (PathModel, PairEncoder)
-"""Pretrained models, for which recipes were measured; a user's own may need many epochs."""
+__all__ = ["identity", "settings"]
 
 
 def settings(
@@ -36,11 +32,9 @@ def settings(
         validation: says by which figure the best epoch is chosen.
         identity: what a checkpoint must be of.
     """
-    planned = options.learning_rate is None and isinstance(objective.model, OWN_CLASSES)
-    epochs, least = options.epochs, 0
-    if planned:
-        least = min(options.epochs, recipe.passes)
-        epochs = least if options.epochs == DEFAULT_EPOCHS else options.epochs
+    planned = options.learning_rate is None and is_measured(objective.model)
+    epochs = planned_epochs(objective.model, options, recipe)
+    least = min(options.epochs, recipe.passes) if planned else 0
     rows_per_step = options.optimal_batch_size
     if rows_per_step is None and options.batch_size is None and options.train_dataloader is None:
         rows_per_step = recipe.rows_per_step
@@ -70,6 +64,7 @@ def identity(
     choice: Choice,
     rows: Sequence[Sequence[int]],
     lengths: dict[str, Any],
+    recipe: Recipe,
 ) -> str:
     """Return what makes a run itself, as JSON: a checkpoint of another is refused.
 
@@ -79,6 +74,7 @@ def identity(
         choice: the method.
         rows: those to learn from, and those kept aside.
         lengths: the task's own arguments.
+        recipe: of the form of training and the method.
     """
     if options.checkpoint is None:
         return ""
@@ -92,6 +88,7 @@ def identity(
             "model": [objective.model.name, type(objective.model).__name__],
             "method": choice.method,
             "lengths": lengths,
+            "recipe": asdict(recipe),
             "class_weights": str(options.class_weights),
             **{name: value for name, value in given.items() if value is not None},
         }

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["RECIPES", "Recipe", "recipe_for"]
+from backprop.finetuning.options import DEFAULT_EPOCHS, Options
+from backprop.models.base import BaseModel, PathModel
+from backprop.models.pair_encoder import PairEncoder
+
+__all__ = ["RECIPES", "Recipe", "is_measured", "planned_epochs", "recipe_for"]
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,21 @@ RECIPES: Mapping[tuple[str, str], Recipe] = MappingProxyType(
 def recipe_for(form: str, method: str) -> Recipe:
     """Return the recipe of a form of training; a model of the user's own gets that of classes."""
     return RECIPES.get((form, method), RECIPES["classes", "full"])
+
+
+MEASURED = (PathModel, PairEncoder)
+
+
+def is_measured(model: BaseModel) -> bool:
+    """Return whether recipes were measured for the model: the library's own, pretrained classes.
+
+    A user's may have layers that are new, and need many epochs.
+    """
+    return isinstance(model, MEASURED) and type(model).__module__.startswith("backprop.models.")
+
+
+def planned_epochs(model: BaseModel, options: Options, recipe: Recipe) -> int:
+    """Return over how many epochs the learning rate falls."""
+    planned = options.learning_rate is None and is_measured(model)
+    own = options.epochs != DEFAULT_EPOCHS
+    return options.epochs if own or not planned else min(options.epochs, recipe.passes)

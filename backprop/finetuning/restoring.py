@@ -70,7 +70,8 @@ def _without_weights(model: BaseModel) -> dict[str, Any] | None:
     model.forget_handlers()
     shared = [*model.parameters(), *model.buffers()]
     tokenizer = getattr(model, "tokenizer", None)
-    memo: dict[int, Any] = {id(each): each for each in (*shared, tokenizer)}
+    # The model too, for what refers to it, such as a bound method, must go on doing so.
+    memo: dict[int, Any] = {id(each): each for each in (*shared, tokenizer, model)}
     try:
         return copy.deepcopy(vars(model), memo)
     except UNCOPIED as error:

@@ -25,8 +25,8 @@ from backprop.finetuning.last_layer import LastLayer
 from backprop.finetuning.loaders import Validation, user_step
 from backprop.finetuning.objectives import Objective, objective_for
 from backprop.finetuning.options import Options, lengths_of
-from backprop.finetuning.plans import OWN_CLASSES, identity, settings
-from backprop.finetuning.recipes import Recipe, recipe_for
+from backprop.finetuning.plans import identity, settings
+from backprop.finetuning.recipes import Recipe, is_measured, recipe_for
 from backprop.finetuning.restoring import PutBack
 from backprop.finetuning.weights import class_weights, freeze_embeddings
 from backprop.metrics import Measures
@@ -64,7 +64,7 @@ def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: As
     options.check()
     data = training_data.read(task, params, variant=options.variant, columns=options.columns)
     lengths = lengths_of(data.training, options.lengths, task)
-    train, aside = training_data.split(data, options.validation_split, seed=options.seed)
+    train, aside = training_data.split(data, options.share, seed=options.seed)
     written = hasattr(model, "writer")
     weights = class_weights(options.class_weights, data, train, written=written)
     given, few = len(train), False
@@ -73,20 +73,20 @@ def finetune(model: BaseModel, task: str, params: Any, options: Options, ask: As
         data, train = with_names(data, train) if few else (data, train)
     answers = Answers(ask, _asked(task, lengths), written=written)
     objective = objective_for(data)(model, data, lengths, answers, weights)
-    weights_before = model.class_weights
-    if next(model.parameters(), None) is not None:
-        Processes(model)  # moves it to this process's device before anything is computed there
+    weights_before, engine_before = model.class_weights, model.engine
+    model.engine = "torch"  # weights that change at each step are not worth converting
+    # Moves the model to this process's device before anything is computed there.
+    processes = Processes(model)
     with kept(model.device):
         torch.manual_seed(options.seed)
         try:
             with PutBack(model, model.head(task)) as undo:
                 objective.prepare()
-                run = _Run(objective, options, train, aside, given, undo, few=few)
-                run.look_at_rows()
+                run = _Run(objective, options, train, aside, given, undo, processes, few=few)
                 run.learn()
         finally:
             model.eval()
-            model.class_weights = weights_before
+            model.class_weights, model.engine = weights_before, engine_before
             model.forget_handlers()
     return run.report(time.perf_counter() - started)
 
@@ -107,6 +107,7 @@ class _Run:
         aside: Sequence[int],
         given: int,
         undo: PutBack,
+        processes: Processes,
         *,
         few: bool,
     ) -> None:
@@ -116,24 +117,31 @@ class _Run:
         self.train = train
         self.aside = aside
         self.undo = undo
+        self.processes = processes
         self.given = given  # training rows; further ones are the names of labels
         self.few = few
         layer = solvable(self.model, objective.data.task)
         self.last = LastLayer(objective, layer, train, aside) if layer is not None else None
-        self.choice = self._choose()
         step = options.step
         self._loss = user_step(step) if step is not None else objective.loss
         self.history: History | None = None
         self.measured: Measures | None = None
-        self.is_put_back = False
+        self.is_put_back = self.uses_all_rows = False
         self.planned_epochs = 0
         self.warnings: list[str] = []
         self.thresholds: dict[str, float] | None = None
+        self._look_at_rows()
+        self.choice = self._choose()
 
     @property
     def data(self) -> Data:
         """The rows."""
         return self.objective.data
+
+    @property
+    def _is_of_params(self) -> bool:
+        """Whether what is learnt are the rows of ``params``, rather than a loader's."""
+        return self.options.train_dataloader is None
 
     def _choose(self) -> Choice:
         custom = (
@@ -141,18 +149,18 @@ class _Run:
         )
         if custom is not None and self.options.method == "auto":
             return Choice("full", "the training steps or optimiser are your own.")
-        choice = choose(self.options.method, self.objective, self.train, self.options.epochs)
+        choice = self.processes.from_main(lambda: choose(self.objective, self.train, self.options))
         if choice.why:
             logger.info("method=%r: %s", choice.method, choice.why)
         return choice
 
-    def look_at_rows(self) -> None:
+    def _look_at_rows(self) -> None:
         """Refuse rows that the model can't take, and note what else is odd about them."""
         samples, options = self.objective.samples, self.options
         own = self.train[: self.given] if options.train_dataloader is None else []
         check_rows(samples, [*own, *self.aside])
         self._warn(cut(samples, [*own, *self.aside]))
-        self._warn(repeated(self.data, own, self.aside))
+        self._warn(repeated(self.data, self.train if self._is_of_params else [], self.aside))
         self._warn(unmeasured(self.data, self.aside))
         if options.train_dataloader is not None and self.aside and options.val_dataloader is None:
             self._warn(
@@ -173,7 +181,7 @@ class _Run:
 
     def learn(self) -> None:
         """Train by the chosen method, and choose thresholds where rows have several labels."""
-        if self.last is not None and self.options.step is None:
+        if self.last is not None and self.options.step is None and self._is_of_params:
             self.last.solve()
         if self.choice.method != "head":
             self._fit()
@@ -184,33 +192,25 @@ class _Run:
             if self.history is None:
                 raise
             self._warn("Ctrl-C ended the measuring; evaluate gives the figures.")
-        if self.last is None or not _is_share(self.options):
-            return
-        if self.choice.method == "head" or self.is_put_back:
-            self.last.use_all_rows(self.thresholds)
-        elif self._may_be_solved_again() and self.last.solve_again(self.options.seed):
-            logger.info("The last layer was solved for again, with the validation rows too.")
+        solved = self.choice.method == "head" or self.is_put_back
+        if self.last is not None and solved and _is_share(self.options):
+            self.uses_all_rows = self.last.use_all_rows(self.thresholds)
 
     def _judge(self) -> None:
         """Measure the model, with each label's own threshold where rows have several."""
         if self.data.multi_label and self.aside and self.last is not None:
             self.thresholds = self.last.thresholds(trained=self.choice.method != "head")
+            self.last.fold(self.thresholds)
         self.model.forget_handlers()
         self.measured = self.objective.measures(self.aside) if self.aside else None
 
-    def _may_be_solved_again(self) -> bool:
-        """Whether the last layer gains by all rows: of trained classes, one a row, of texts."""
-        if self.last is None or self.last.head is None or self.history is None or not self.aside:
-            return False
-        is_one = form_of(self.objective) == "classes" and not self.data.multi_label
-        is_trained = not self.is_put_back and self.history.stopped != "interrupted"
-        return is_one and is_trained and isinstance(self.model, OWN_CLASSES)
-
     def _fit(self) -> None:
         validation = Validation(self.objective, self.aside, self.options)
-        guarded = validation.is_measured and isinstance(self.model, OWN_CLASSES)
+        guarded = validation.is_measured and is_measured(self.model) and self._is_of_params
         before = self._state() if guarded else None
-        baseline = validation.score(validation.figures()) if before is not None else None
+        # A loader that gives nothing is found before anything is trained.
+        looks = before is not None or self.options.val_dataloader is not None
+        baseline = self.processes.from_main(validation.figures) if looks else None
         if self._is_few() and self.last is not None:
             self.last.start_from_means()
         frozen = freeze_embeddings(self.model) if self.choice.method == "full" else []
@@ -226,12 +226,12 @@ class _Run:
             self._keep_the_better(before, baseline, validation)
 
     def _keep_the_better(
-        self, before: dict[str, Tensor], baseline: tuple[float, ...], validation: Validation
+        self, before: dict[str, Tensor], baseline: Mapping[str, float], validation: Validation
     ) -> None:
         """Put the weights of before back where training made them no better."""
         figures = self._best()
         if figures is not None:
-            worse, why = validation.score(figures) < baseline, "Training made it no better"
+            worse, why = validation.is_worse(figures, baseline), "Training made it no better"
         else:  # Ctrl-C in the first epoch, whose weights nothing has judged
             worse, why = True, "No epoch has ended"
         if not worse:
@@ -240,11 +240,11 @@ class _Run:
         self.model.load_state_dict(before)
         is_solved = self.last is not None and self.last.head is not None
         if self.last is not None:
-            self.last.is_back()
-        self._warn(
-            f"{why}, so the model has the layers it came with"
-            f"{' and a new last one' if is_solved else ''}."
-        )
+            self.last.put_back()
+        new = " and a new last one" if is_solved else ""
+        if not is_solved and self.last is not None:
+            new = " and a new last one, which is untrained"
+        self._warn(f"{why}, so the model has the layers it came with{new}.")
 
     def _best(self) -> dict[str, float] | None:
         """Return the figures of the epoch whose weights were kept; None without one."""
@@ -254,7 +254,8 @@ class _Run:
         return found[0] if found else None
 
     def _state(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.model.state_dict().items()}
+        state = self.model.state_dict()
+        return {name: value.to("cpu", copy=True) for name, value in state.items()}
 
     def _trained(self, validation: Validation) -> History:
         objective, options = self.objective, self.options
@@ -267,7 +268,7 @@ class _Run:
             rows=len(self.train),
             lengths=lengths,
             batch=lambda own: objective.batch([self.train[i] for i in own]),
-            step=self._step,
+            step=self._loss,
             validate=validation.figures if validation.is_possible else None,
             settings=self._settings(validation),
             groups=[groups[row] for row in self.train] if groups is not None else None,
@@ -275,13 +276,10 @@ class _Run:
             configure_optimizers=options.configure_optimizers,
             parameter_groups=self._parameter_groups,
             train_dataloader=options.train_dataloader,
+            before_first_step=self.undo.keep,
             show=options.show,
             title=f"{self.data.task}: {self.model.name or type(self.model).__name__}",
         )
-
-    def _step(self, batch: Any) -> Tensor:
-        self.undo.keep()
-        return self._loss(batch)
 
     def _parameter_groups(self, module: nn.Module) -> list[dict[str, Any]]:
         """Return the last layer's weights with a learning rate of their own, and all others.
@@ -305,12 +303,14 @@ class _Run:
 
     def _is_few(self) -> bool:
         """Whether texts or emotions are learnt as ``few`` describes; images were not measured."""
-        is_known = isinstance(self.model, OWN_CLASSES) and self.choice.method == "full"
+        is_known = is_measured(self.model) and self.choice.method == "full"
         return is_known and self.few and form_of(self.objective) == "classes"
 
     def _settings(self, validation: Validation) -> Settings:
         rows = (self.train, self.aside)
-        own = identity(self.objective, self.options, self.choice, rows, self.lengths)
+        own = identity(
+            self.objective, self.options, self.choice, rows, self.lengths, self._recipe()
+        )
         chosen = settings(self.objective, self.options, self._recipe(), validation, own)
         self.planned_epochs = chosen.epochs
         return chosen
@@ -354,8 +354,11 @@ class _Run:
             shown["label_names_as_rows"] = len(self.train) - self.given
         head = self.last.head if self.last is not None else None
         if head is not None:
-            shown["head"] = f"C={head.strength:g}" if head.strength else "prototypes"
+            began = "head" if self.history is None or self.is_put_back else "head_began_with"
+            shown[began] = f"C={head.strength:g}" if head.strength else "class means"
             shown["head_passes"] = head.passes
+        if self.uses_all_rows:
+            shown["head_after_the_figures"] = "solved with the validation rows too"
         if self.history is not None:
             shown["epochs"] = self.planned_epochs
             if options.configure_optimizers is None:

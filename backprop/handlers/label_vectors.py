@@ -10,6 +10,7 @@ import numpy as np
 
 from backprop.engines import Array
 from backprop.errors import InputError
+from backprop.handlers.kept import KeptVectors
 from backprop.handlers.probabilities import ranked, sigmoid, softmax
 from backprop.handlers.text_vectors import TextVectors
 from backprop.handlers.vectors import unit
@@ -54,6 +55,7 @@ class LabelVectors:
         self.vectors = vectors
         self.templates = tuple(templates)
         self.calibration = calibration
+        self._encode = KeptVectors(vectors)
 
     def answer(self, rows: list[Row], options: dict[str, Any]) -> list[dict[str, float]]:
         """Return {label: probability} a row, highest first.
@@ -75,7 +77,7 @@ class LabelVectors:
         labels = list(dict.fromkeys(label for row in rows for label in row["labels"]))
         templates = (options["template"],) if "template" in options else self.templates
         phrases = {label: [t.replace("{}", label) for t in templates] for label in labels}
-        directions = phrase_vectors(self.vectors, phrases)
+        directions = phrase_vectors(self._encode, phrases)
         answers = []
         for row, text in zip(rows, texts, strict=True):
             cosines = np.stack([directions[label] for label in row["labels"]]) @ text
@@ -106,18 +108,18 @@ class PhraseEmotions:
     ) -> None:
         self.vectors = vectors
         self.phrases = phrases
-        self.offsets = np.array([offsets.get(emotion, 0.0) for emotion in phrases])
+        self.offsets = offsets
         self.calibration = calibration
-        self.directions: Array | None = None
+        self._encode = KeptVectors(vectors)
 
     def answer(self, rows: list[Row], options: dict[str, Any]) -> list[Any]:
         """Return the likeliest emotion of each row, or {emotion: probability} with ``top_k``."""
         texts = text_directions(self.vectors, rows, options)
-        if self.directions is None:
-            self.directions = np.stack(list(phrase_vectors(self.vectors, self.phrases).values()))
+        directions = np.stack(list(phrase_vectors(self._encode, self.phrases).values()))
         emotions = list(self.phrases)
+        offsets = np.array([self.offsets.get(emotion, 0.0) for emotion in emotions])
         answers: list[Any] = []
-        for cosines in texts @ self.directions.T + self.offsets:
+        for cosines in texts @ directions.T + offsets:
             scores = self.calibration.probabilities(cosines, multi_label=False)
             found = ranked(emotions, scores, options.get("top_k", 1))
             answers.append(found if "top_k" in options else next(iter(found)))
@@ -130,10 +132,9 @@ def text_directions(vectors: TextVectors, rows: list[Row], options: Mapping[str,
     return unit(vectors.vectors([row["text"] for row in rows], long=long))
 
 
-def phrase_vectors(vectors: TextVectors, phrases: Mapping[str, Sequence[str]]) -> dict[str, Array]:
+def phrase_vectors(encode: KeptVectors, phrases: Mapping[str, Sequence[str]]) -> dict[str, Array]:
     """Return each name's unit vector: the mean of its phrases' unit vectors."""
-    flat = [phrase for own in phrases.values() for phrase in own]
-    encoded = iter(unit(vectors.vectors(flat)))
+    encoded = iter(encode([phrase for own in phrases.values() for phrase in own]))
     return {
         name: unit(np.mean([next(encoded) for _ in own], axis=0)) for name, own in phrases.items()
     }

@@ -43,7 +43,8 @@ class Entailment:
     ) -> None:
         self.engine = engine
         self.tokens = tokens
-        self.classes = [contradiction, entailment]
+        self.entailment = entailment
+        self.contradiction = contradiction
         self.template = template
 
     def answer(self, rows: list[Row], options: dict[str, Any]) -> list[dict[str, float]]:
@@ -88,7 +89,8 @@ class Entailment:
             long=options.get("long", "chunk"),
         )
         logits = stacked(pieces.encodings, pieces.lengths, self._run)
-        return average(logits[:, self.classes], pieces.owners, pieces.weights, len(pairs))
+        own = logits[:, [self.contradiction, self.entailment]]
+        return average(own, pieces.owners, pieces.weights, len(pairs))
 
     def _run(self, encodings: list[Encoding]) -> Array:
         return self.engine.run("logits", **self.tokens.arrays(encodings))

@@ -76,6 +76,16 @@ class Tokens:
         options.setdefault("max_length", int(min(config.get("model_max_length", 512), 1_000_000)))
         return cls(tokenizer, **options)
 
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that make this again of the same tokenizer; JSON."""
+        return {
+            "max_length": self.max_length,
+            "pad": self.pad,
+            "inputs": list(self.inputs),
+            "pad_left": self.pad_left,
+            "pad_to": self.pad_to,
+        }
+
     def plain(self, texts: Sequence[str]) -> list[Encoding]:
         """Return each text's tokens without special ones."""
         return list(self.tokenizer.encode_batch(list(texts), add_special_tokens=False))

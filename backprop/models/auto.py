@@ -19,6 +19,7 @@ from backprop.models.places import (
     read_json,
     saved_folder,
 )
+from backprop.models.ready import identity_of
 from backprop.optional import load as load_name
 
 if TYPE_CHECKING:
@@ -140,8 +141,10 @@ def load_entry(entry: Entry, device: str | torch.device | None = None) -> BaseMo
             part: load_entry(catalogue.get(name), device)
             for part, name in settings.pop("parts").items()
         }
-        return _checked(model_class(**parts, **settings, **common))
-    return _checked(model_class(fetch(entry), **settings, **common))
+        model = _checked(model_class(**parts, **settings, **common))
+    else:
+        model = _checked(model_class(fetch(entry), **settings, **common))
+    return load_name("backprop.models.fast:loaded_as")(model, identity_of(entry))  # type: ignore[no-any-return]
 
 
 def load_folder(folder: Path, device: str | torch.device | None = None) -> BaseModel:
@@ -154,7 +157,8 @@ def load_folder(folder: Path, device: str | torch.device | None = None) -> BaseM
         model_class, settings = infer(folder)
         return _checked(model_class(folder, device=device, **settings))
     found = artefact.read(folder)
-    return _checked(build(found.folder, found.meta, device))
+    model = _checked(build(found.folder, found.meta, device))
+    return load_name("backprop.models.fast:loaded_as")(model, identity_of(found.folder))  # type: ignore[no-any-return]
 
 
 def build(

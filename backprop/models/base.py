@@ -14,9 +14,10 @@ from transformers.utils import logging as transformers_logging
 
 from backprop import inputs
 from backprop.collate import Features, collate
-from backprop.engines.torch import device_of
+from backprop.engines.torch import device_of, weights_version
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.inputs import Row
+from backprop.models.fast import faster
 from backprop.pictures import describe
 
 __all__ = ["BaseModel", "Handler", "PathModel", "check_device"]
@@ -62,6 +63,8 @@ class BaseModel(nn.Module):
     """What its model card says of how it was finetuned; Markdown."""
     class_weights: torch.Tensor | None = None
     """What each class counts for in the loss of ``training_step``, shape (classes,)."""
+    engine: str = "auto"
+    """What answers: ``torch``, ``ctranslate2``, ``onnx``; by default the fastest there is."""
     model: Any
 
     def __new__(cls, *_: Any, **__: Any) -> BaseModel:
@@ -130,7 +133,15 @@ class BaseModel(nn.Module):
         return inputs.unwrap(answers, single=request.single)
 
     def handler(self, task: str) -> Handler:
-        """Return what answers ``task``, built on first use.
+        """Return what answers ``task``, on a fast engine where there is one, built on first use.
+
+        Raises:
+            UnsupportedTaskError: the model does not do the task.
+        """
+        return self._faster(task, self.torch_handler(task))
+
+    def torch_handler(self, task: str) -> Handler:
+        """Return what answers ``task`` on torch, built on first use.
 
         Raises:
             UnsupportedTaskError: the model does not do the task.
@@ -145,6 +156,22 @@ class BaseModel(nn.Module):
             built[task] = getattr(self, self.HANDLERS[task])()
         found: Handler = built[task]
         return found
+
+    def _faster(self, task: str, handler: Handler) -> Handler:
+        """Return a handler on a fast engine, with the weights as they are now."""
+        version = weights_version(self), self.engine
+        known, built = self.__dict__.get("_fast", (None, {}))
+        if known != version or task not in built:
+            built = {**built} if known == version else {}
+            built[task] = handler, faster(self, task, handler)
+            self.__dict__["_fast"] = version, built
+        made_of, found = built[task]
+        # Handlers are built anew once labels or settings have changed.
+        return found if made_of is handler else self._anew(task, handler)
+
+    def _anew(self, task: str, handler: Handler) -> Handler:
+        self.__dict__.pop("_fast")
+        return self._faster(task, handler)
 
     def forget_handlers(self) -> None:
         """Build handlers anew at the next call, after labels or weights have changed shape."""
@@ -252,6 +279,7 @@ class BaseModel(nn.Module):
         """Return what pickling keeps: all but the handlers, which are built again."""
         state = dict(self.__dict__)
         state.pop("_handlers", None)
+        state.pop("_fast", None)
         return state
 
 

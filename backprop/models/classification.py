@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from backprop.collate import Features
-from backprop.engines.torch import TorchEngine
+from backprop.engines.torch import Split, TorchEngine
 from backprop.errors import InputError
 from backprop.handlers.classifier import EmotionClasses, TextClasses
 from backprop.handlers.nli import Entailment
@@ -48,10 +48,25 @@ class _Classifier(HFModel):
 
     model_class = WithHead(AutoModelForSequenceClassification)
 
-    def engine(self) -> TorchEngine:
+    def _engine(self) -> TorchEngine:
         """Return the engine with the function ``logits``."""
         warn_if_untrained(self)
-        return TorchEngine(self, {"logits": self._logits})
+        return TorchEngine(self, {"logits": self._logits}, {"logits": self._split()})
+
+    def _split(self) -> Split | None:
+        """Return the logits as an encoder and simple layers; None for other architectures."""
+        model = self.model
+        head: Any
+        kind, head = model.config.model_type, getattr(model, "classifier", None)
+        encoder: Any = getattr(model, model.base_model_prefix, None)
+        layers: tuple[Any, ...] = ()
+        if kind == "bert":
+            layers = (encoder.pooler.dense, "tanh", head)
+        elif kind in ("roberta", "xlm-roberta", "camembert"):
+            layers = (head.dense, "tanh", head.out_proj)
+        elif kind == "distilbert":
+            layers = (model.pre_classifier, "relu", head)
+        return Split(encoder, "first", layers) if layers else None
 
     def tokens(self) -> Tokens:
         """Return the torch-free tokenizer."""
@@ -80,11 +95,11 @@ class HFSeqTCModel(_Classifier):
 
     def text_classes(self) -> TextClasses:
         """Return the handler of ``text-classification``."""
-        return TextClasses(self.engine(), self.tokens(), **asdict(self.classes()))
+        return TextClasses(self._engine(), self.tokens(), **asdict(self.classes()))
 
     def emotions(self) -> EmotionClasses:
         """Return the handler of ``emotion``."""
-        return EmotionClasses(self.engine(), self.tokens(), **asdict(self.classes()))
+        return EmotionClasses(self._engine(), self.tokens(), **asdict(self.classes()))
 
     def classes(self) -> Classes:
         """Return what the model tells apart."""
@@ -220,7 +235,7 @@ class HFNLIModel(_Classifier):
         """Return the handler of ``text-classification``."""
         entails, contradicts = self.classes
         return Entailment(
-            self.engine(),
+            self._engine(),
             self.tokens(),
             entailment=entails,
             contradiction=contradicts,

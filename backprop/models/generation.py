@@ -87,14 +87,14 @@ class _Writing(HFTextGenerationModel):
 
     def _writer(self, task: str) -> Writer:
         """Return what answers ``task`` writes with, kept as long as its handler."""
-        handler: Any = self.handler(task)
+        handler: Any = self.torch_handler(task)
         writer: Writer = handler.writer
         return writer
 
     def _lesson(self, params: Mapping[str, Any], task: str) -> Lesson:
         if task == "qa":
             return self._question(params)
-        handler: Any = self.handler(task)
+        handler: Any = self.torch_handler(task)
 
         def ask(text: str) -> list[int]:
             if isinstance(handler, TextGenerations):
@@ -189,7 +189,7 @@ class HFSeq2SeqTGModel(_Writing):
 
     def _question(self, params: Mapping[str, Any]) -> Lesson:
         row, beside = self._recent(params)
-        handler: Any = self.handler("qa")
+        handler: Any = self.torch_handler("qa")
         answer = text_of(params, "output")
         return Lesson(
             lambda context: handler.writer.prompt(handler.prompt.fill(row, context)),

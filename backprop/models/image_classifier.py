@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import EfficientNetForImageClassification
 
-from backprop.engines import Array
 from backprop.engines.torch import TorchEngine
 from backprop.errors import InputError
+from backprop.handlers.encoding import LabelEncoder
 from backprop.handlers.hypernyms import HypernymLabels, class_names
 from backprop.handlers.images import ImageClasses, ImageVectors
 from backprop.models import efficientnet_lite
@@ -29,7 +29,6 @@ from backprop.models.heads import (
 from backprop.models.hf import HFModel, read_preprocessor, write_preprocessor
 from backprop.models.image_training import ImageTraining, head_name, replace_head
 from backprop.models.places import find_folder, read_json
-from backprop.optional import load
 from backprop.pictures import describe
 
 __all__ = ["EfficientNet", "HFImageModel"]
@@ -214,7 +213,9 @@ class EfficientNet(ImageTraining, PathModel):
             self.pixels(),
             labels=self.labels,
             multi_label=self.multi_label,
-            scorer=HypernymLabels(_Encoder(self.label_encoder)) if self._is_imagenet() else None,
+            scorer=HypernymLabels(LabelEncoder(self.label_encoder))
+            if self._is_imagenet()
+            else None,
         )
 
     def image_vectors(self) -> ImageVectors:
@@ -326,23 +327,6 @@ TINY_SIDE = 64
 """Shorter side of pictures that are seen smaller; measured on photos of 32 pixels."""
 
 LARGEST_IMAGE = 2048
-
-
-class _Encoder:
-    """Encodes labels with a catalogue model, loaded when first asked."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.encode: Any = None
-
-    def __call__(self, texts: Sequence[str]) -> Array:
-        """Return unit vectors, shape (len(texts), dimensions)."""
-        if self.encode is None:
-            # By name: the catalogue's loader knows this class, so this file can't import it.
-            auto = load("backprop.models.auto:AutoModel")
-            self.encode = auto.from_pretrained(self.name).handler("text-vectorisation").vectors
-        vectors: Array = self.encode(texts)
-        return vectors
 
 
 def _load(path: str) -> torch.nn.Module:

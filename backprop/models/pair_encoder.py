@@ -71,11 +71,11 @@ class PairEncoder(BaseModel):
 
     def image_vectors(self) -> ImageVectors:
         """Return the handler of ``image-vectorisation``."""
-        return cast(ImageVectors, self.image.handler("image-vectorisation"))
+        return cast(ImageVectors, self.image.torch_handler("image-vectorisation"))
 
     def text_vectors(self) -> TextVectors:
         """Return the handler of ``text-vectorisation``."""
-        return cast(TextVectors, self.text.handler("text-vectorisation"))
+        return cast(TextVectors, self.text.torch_handler("text-vectorisation"))
 
     def pair_vectors(self) -> PairVectors:
         """Return the handler of ``image-text-vectorisation``."""

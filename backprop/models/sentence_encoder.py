@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from backprop.collate import Features
-from backprop.engines.torch import TorchEngine
+from backprop.engines.torch import Split, TorchEngine
 from backprop.errors import ArtefactError
 from backprop.handlers import emotions
 from backprop.handlers.classifier import EmotionClasses, TextClasses
@@ -156,7 +156,7 @@ class STModel(PathModel):
     def text_vectors(self) -> TextVectors:
         """Return the handler of ``text-vectorisation``."""
         return TextVectors(
-            TorchEngine(self, {"text_vectors": self._vectors}),
+            TorchEngine(self, {"text_vectors": self._vectors}, {"text_vectors": self._split()}),
             self.tokens(),
             dimensions=self.model.get_embedding_dimension(),
             normalise=self._normalises(),
@@ -190,6 +190,27 @@ class STModel(PathModel):
         vectors: Tensor = self.model(tensors)["sentence_embedding"]
         return vectors
 
+    def _split(self, *more: nn.Module) -> Split | None:
+        """Return the vectors as an encoder and simple layers, and ``more`` after these.
+
+        None where the folder has other modules.
+        """
+        first, *rest = self.model
+        pool = POOLS.get(getattr(rest[0], "pooling_mode", "")) if rest else None
+        encoder = getattr(first, "auto_model", None)
+        if pool is None or encoder is None or not getattr(rest[0], "include_prompt", True):
+            return None
+        layers: list[nn.Linear | str] = []
+        for module in [*rest[1:], *more]:
+            kind = type(module).__name__
+            if kind == "Normalize":
+                layers.append("unit")
+            elif isinstance(module, nn.Linear):
+                layers.append(module)
+            else:
+                return None
+        return Split(encoder, pool, tuple(layers))
+
     def _normalises(self) -> bool:
         return any(type(module).__name__ == "Normalize" for module in self.model)
 
@@ -199,7 +220,11 @@ class STModel(PathModel):
 
     def _head_options(self, task: str) -> dict[str, Any]:
         return {
-            "engine": TorchEngine(self, {"logits": functools.partial(self._logits, task)}),
+            "engine": TorchEngine(
+                self,
+                {"logits": functools.partial(self._logits, task)},
+                {"logits": self._split(self.heads[task])},
+            ),
             "tokens": self.tokens(),
             "prompt": self.prompt,
             **asdict(self.classes[task]),
@@ -309,6 +334,9 @@ class STModel(PathModel):
         self.heads.update(load_heads(folder, width, outputs))
         self.heads.to(self.device)
 
+
+POOLS = {"mean": "mean", "cls": "first"}
+"""How sentence-transformers calls a way to pool, to what ``Split`` calls it."""
 
 CLASS_TASKS = ("text-classification", "emotion")
 

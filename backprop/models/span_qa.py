@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import torch
 from tokenizers import Encoding
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForQuestionAnswering
 
 from backprop.collate import Features
-from backprop.engines.torch import TorchEngine
+from backprop.engines.torch import Split, TorchEngine
 from backprop.errors import InputError
 from backprop.handlers.long import MIN_ROOM
 from backprop.handlers.spans import SpanAnswers, located, null_place, with_history
@@ -76,7 +76,7 @@ class SpanQA(HFModel):
         """Return the handler of ``qa``."""
         warn_if_untrained(self)
         return SpanAnswers(
-            TorchEngine(self, {"spans": self._spans}),
+            TorchEngine(self, {"spans": self._spans}, {"spans": self._split()}),
             self.tokens(),
             null_token=self.tokenizer.cls_token_id,
             no_answer_bias=self.none_bias,
@@ -86,6 +86,14 @@ class SpanQA(HFModel):
     def tokens(self) -> Tokens:
         """Return the torch-free tokenizer."""
         return kept_tokens(self, length_limit(self.model.config, self.tokenizer))
+
+    def _split(self) -> Split | None:
+        """Return the spans as an encoder and one layer; None for other architectures."""
+        layer = getattr(self.model, "qa_outputs", None)
+        encoder = getattr(self.model, self.model.base_model_prefix, None)
+        if not isinstance(layer, nn.Linear) or not isinstance(encoder, nn.Module):
+            return None
+        return Split(encoder, "tokens", (layer,))
 
     def _spans(self, **tensors: Tensor) -> Tensor:
         output = self.model(**tensors)

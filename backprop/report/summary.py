@@ -18,7 +18,8 @@ WORST = 5
 def headline(report: Contents) -> str:
     """Return one line: the task and the figure to judge by."""
     if report.main not in report.metrics:
-        return f"{wording.title(report)}: not measured, for there were no validation rows"
+        why = "it was interrupted" if report.rows.get("validation") else "no validation rows"
+        return f"{wording.title(report)}: not measured ({why})"
     score = wording.figure(report.metrics[report.main])
     name = wording.named(report.main)
     return f"{wording.title(report)}: {name} {score} on {wording.measured_on(report)}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from backprop import catalogue, inputs, remote
 from backprop.errors import InputError, UnsupportedTaskError
+from backprop.models import ready
 from backprop.models.auto import AutoModel
 from backprop.models.places import tasks_of
 from backprop.optional import load
 from backprop.specs import SPECS, TaskSpec
+from backprop.tasks.streams import answers
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +37,13 @@ class Task:
         api_key: run on a server, with this key.
         device: such as ``"cpu"`` or ``"cuda:0"``; the fastest there is by default.
         api_url: where the server is.
+        engine: what computes: ``"torch"``, ``"ctranslate2"`` or ``"onnx"``; by default the fastest
+            that is installed and gives torch's results.
 
     Raises:
         NotFoundError: there is no such model.
         UnsupportedTaskError: the model does not do this task.
-        InputError: ``api_key`` without ``api_url``.
+        InputError: ``api_key`` without ``api_url``, or an engine there is not.
     """
 
     task: ClassVar[str]
@@ -53,7 +57,11 @@ class Task:
         device: str | torch.device | None = None,
         *,
         api_url: str | None = None,
+        engine: str = "auto",
     ) -> None:
+        ready.asked(engine)
+        self.engine = engine
+        self._ready: Any = None
         self.api_key = api_key
         self.api_url = api_url
         self.device = device
@@ -91,6 +99,7 @@ class Task:
             if self.is_remote:
                 raise InputError(f"{self.name or 'The model'} runs on {self.api_url}, not here.")
             self._adopt(AutoModel.from_pretrained(self.name, device=self.device))
+            self._ready = None
         model: Any = self._model
         return model  # type: ignore[no-any-return]  # set by _adopt
 
@@ -162,8 +171,6 @@ class Task:
             InputError: faults of the data, all of them in one message, or of an argument.
             UnsupportedTaskError: the model can't be finetuned.
         """
-        before = self._model, self.name
-        model = self._learner()
         options = load("backprop.finetuning:Options")(
             validation_split=validation_split,
             epochs=epochs,
@@ -184,11 +191,12 @@ class Task:
             show=show,
             lengths=lengths,
         )
+        before = self._model, self.name
         try:
             report: Report = load("backprop.finetuning:finetune")(
-                model, self.task, params, options, self.run
+                self._learner(), self.task, params, options, self.run
             )
-        except InputError:
+        except BaseException:
             self._model, self.name = before
             raise
         return report
@@ -265,6 +273,11 @@ class Task:
                 api_key=self.api_key,
                 model=self.name,
             )
+        quick = self._quick()
+        if quick is not None:
+            request = inputs.read(self.task, given)
+            found = quick.answer(request.rows, request.options)
+            return inputs.unwrap(found, single=request.single)
         model = self.model
         if self.task in getattr(model, "HANDLERS", ()):
             return model(given, task=self.task)
@@ -274,6 +287,41 @@ class Task:
         if request.single or (isinstance(answer, list) and len(answer) == len(request.rows)):
             return answer
         return [model(one, task=self.task) for one in inputs.one_by_one(self.task, given, request)]
+
+    def stream_map(
+        self,
+        items: Iterable[Any],
+        *,
+        chunk: int | None = None,
+        show: bool = True,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """Yield the answer to each of any number of items, in order, as they come.
+
+        Memory does not grow with their number: items are read when their turn comes.
+
+        Args:
+            items: each a text or image, or a dictionary of the task's fields.
+            chunk: items that are answered together; by default 512, of images 64.
+            show: whether to show a bar where standard error is a terminal.
+            options: of the task's call; ``labels`` too.
+
+        Raises:
+            InputError: an item does not fit; those before its chunk have been answered.
+        """
+        if chunk is not None and chunk < 1:
+            raise InputError(f"chunk must be at least 1; received {chunk}.")
+        sees = any(field.kind == "image" for field in self.spec.fields)
+        size = chunk or (IMAGES_AT_ONCE if sees else TEXTS_AT_ONCE)
+        return answers(self.run, self.spec, items, options, chunk=size, show=show)
+
+    def _quick(self) -> Any:
+        """Return what answers without torch; None before a conversion, or once torch is loaded."""
+        if self._model is None and self._ready is None:
+            self._ready = ready.handler(
+                self.name, self.task, device=self.device, engine=self.engine
+            )
+        return self._ready if self._model is None else None
 
     def _resolve(self, name: str | Path | None) -> str:
         """Return the model's name, the task's own names of 2021 looked up."""
@@ -301,6 +349,8 @@ class Task:
             )
         self.name = getattr(model, "name", None) or type(model).__name__
         self._check_tasks(tuple(getattr(model, "tasks", ())))
+        if self.engine != "auto":
+            model.engine = self.engine
         self._model = model
 
     def _check_tasks(self, tasks: tuple[str, ...] | None) -> None:
@@ -310,6 +360,9 @@ class Task:
                 f"{self.name} does not do {self.task!r}; it does: {', '.join(tasks) or 'no task'}. "
                 f"Models that do: backprop models --task {self.task}."
             )
+
+
+TEXTS_AT_ONCE, IMAGES_AT_ONCE = 512, 64
 
 
 def tensors(answer: Any) -> Any:

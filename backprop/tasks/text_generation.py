@@ -78,7 +78,7 @@ class TextGeneration(Task):
         request = inputs.read(self.task, {"text": text, **options})
         if not request.single:
             raise InputError("stream takes one text; received a list; call the task itself.")
-        stream = getattr(self.model.handler(self.task), "stream", None)
+        stream = getattr(self._quick() or self.model.handler(self.task), "stream", None)
         if stream is None:
             raise InputError(f"{self.name} can't stream; call the task itself.")
         pieces: Iterator[str] = stream(request.rows[0], request.options)

@@ -33,7 +33,7 @@ DAMAGE = (
 )
 
 # Where and how often it is kept has no say in what is computed.
-NO_PART = {"checkpoint", "checkpoint_every_s", "fingerprint", "least_epochs"}
+NO_PART = {"checkpoint", "checkpoint_every_s", "fingerprint"}
 
 HASH = re.compile(r"[0-9a-f]{16,}")
 

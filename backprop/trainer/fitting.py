@@ -38,6 +38,7 @@ def fit(
     together: bool = False,
     configure_optimizers: Callable[..., Any] | None = None,
     parameter_groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
+    before_first_step: Callable[[], None] | None = None,
     train_dataloader: Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
     show: bool = True,
     title: str = "",
@@ -67,6 +68,7 @@ def fit(
             few passes as memory allows, even if smaller ones were faster.
         configure_optimizers: see ``optimisers.custom``; replaces AdamW and the schedule.
         parameter_groups: see ``optimisers.default``.
+        before_first_step: called before any weight is changed.
         train_dataloader: yields batches, and replaces ``rows`` and ``batch``; iterated once an
             epoch. With ``optimal_batch_size``, batches make one step once they have so many rows.
         show: whether to show progress.
@@ -101,6 +103,7 @@ def fit(
     )
     with kept(processes.device), _left_in_eval_mode(module):
         run = Run(module, passes, feed, validate, settings, processes, shown)
+        run.before_first_step = before_first_step
         run.optimisation = (
             optimisers.custom(configure_optimizers, module)
             if configure_optimizers

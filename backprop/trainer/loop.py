@@ -51,6 +51,7 @@ class Run:
     """
 
     optimisation: Optimisation
+    before_first_step: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -169,6 +170,7 @@ class Run:
             norm = loss if self.settings.max_grad_norm is None else self._clip()
             if self.position.steps % self._check_every() == 0:
                 self._check_finite(loss + norm)
+            self._is_about_to_change()
             self.optimisation.step(self.position.steps)
             self._count(work, loss)
             if self.display.due():
@@ -179,6 +181,12 @@ class Run:
         # With one process, Ctrl-C has its effect without this, and looking waits for a GPU.
         if self.processes.count > 1 and stop > 0:
             raise KeyboardInterrupt
+
+    def _is_about_to_change(self) -> None:
+        """Say once that weights are changed from here on."""
+        told, self.before_first_step = self.before_first_step, None
+        if told is not None:
+            told()
 
     def _clip(self) -> Tensor:
         limit = self.settings.max_grad_norm
@@ -296,6 +304,7 @@ class Run:
     def _go_on(self, saved: Saved) -> None:
         for tensors in filter(None, (saved.now, saved.best)):
             self.weights.check(tensors)
+        self._is_about_to_change()
         self.position = saved.position
         self._loss = self._zero() + saved.position.loss
         self.best = saved.best

@@ -38,7 +38,8 @@ class Processes:
         state = Accelerator(cpu=not torch.accelerator.is_available())
         self.count: int = state.num_processes
         self.index: int = state.process_index
-        own = next(module.parameters()).device
+        first = next(module.parameters(), None)
+        own = torch.device("cpu") if first is None else first.device
         self.device = own if self.count == 1 else torch.device(state.device)
         if self.device != own:
             module.to(self.device)

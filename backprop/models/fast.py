@@ -1,0 +1,339 @@
+"""From a torch model to a fast engine: converted once, compared with torch, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from backprop.engines import Array, Decoding
+from backprop.engines.tails import Linear, Tail
+from backprop.engines.torch import Split, TorchEngine, weights_version
+from backprop.engines.torch_generator import TorchGenerator
+from backprop.entries import store
+from backprop.errors import BackpropError, InputError
+from backprop.handlers.describing import describe
+from backprop.handlers.encoding import LabelEncoder
+from backprop.handlers.pixels import Pixels
+from backprop.handlers.plans import FORMAT, Plan, Unit, place, plan_key
+from backprop.handlers.tokens import Tokens
+from backprop.models import ready
+from backprop.optional import load
+
+if TYPE_CHECKING:
+    from backprop.models.base import BaseModel, Handler
+
+__all__ = ["faster", "loaded_as"]
+
+logger = logging.getLogger(__name__)
+
+LEAST_COSINE = 0.9999
+"""Between a vector, or a row of logits, by torch and by a converted network."""
+
+PROBE_TEXTS = (
+    "A cat.",
+    "The library hopes to open again in June, with a new roof and more seats for readers.",
+    "Where does it hurt? " * 12,
+    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich - 1,234.5 €!",
+)
+
+
+class _Refused(Exception):
+    """A network can't be converted, or came out differently; the message says why."""
+
+
+def faster(model: BaseModel, task: str, handler: Handler) -> Handler:
+    """Return the handler on a fast engine, or, where there is none for it, as it is.
+
+    Args:
+        model: what the handler answers with.
+        task: task string.
+        handler: on torch.
+    """
+    asked = ready.asked(model.engine)
+    if asked == "torch" or not _may_be_converted(model):
+        return handler
+    identity = _identity(model)
+    entry = place(plan_key(identity, task, asked)) if identity else None
+    known = Plan.read(entry) if entry is not None else None
+    if known is not None:
+        return known.handler(lambda: handler)  # type: ignore[no-any-return]
+    try:
+        plan = _plan(model, handler, asked)
+    except (TypeError, _Refused) as reason:
+        logger.debug("%s stays on torch: %s", task, reason)
+        if asked != "auto":
+            raise InputError(f"{model.name} can't run on {asked}: {reason}.") from reason
+        return handler
+    if entry is not None:
+        with suppress(BackpropError, OSError):  # a cache that is full or can't be written
+            plan.write(entry)
+    found: Handler = plan.handler(lambda: handler)
+    return found
+
+
+def _may_be_converted(model: BaseModel) -> bool:
+    """Whether the model is one of the library's own classes, as it is, and not training."""
+    if model.device.type != "cpu" or not type(model).__module__.startswith("backprop."):
+        return False
+    parts: dict[str, BaseModel] = getattr(model, "parts", dict)()
+    nets = [own.model for own in (model, *parts.values()) if isinstance(own.model, nn.Module)]
+    if any(net.training for net in nets):
+        return False
+    return not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
+
+
+def loaded_as(model: BaseModel, identity: str) -> BaseModel:
+    """Return the model, noting what it was loaded from."""
+    model.__dict__["_loaded"] = identity, _state(model)
+    return model
+
+
+def _identity(model: BaseModel) -> str:
+    """Return what the model was loaded from, if it still is as it was then; else nothing."""
+    identity, state = model.__dict__.get("_loaded", ("", None))
+    return identity if state == _state(model) else ""
+
+
+def _state(model: BaseModel) -> Any:
+    """Return something that differs once weights or settings have changed."""
+    parts: dict[str, BaseModel] = getattr(model, "parts", dict)()
+    return (
+        weights_version(model),
+        json.dumps(model.settings()),
+        [_state(part) for part in parts.values()],
+    )
+
+
+# --- One plan ----------------------------------------------------------------------------
+
+
+def _plan(model: BaseModel, handler: Handler, asked: str) -> Plan:
+    engines: list[TorchEngine | TorchGenerator] = []
+    tokens: list[Tokens] = []
+    pixels: list[Pixels] = []
+
+    def name(part: Any) -> Any:
+        if isinstance(part, LabelEncoder):
+            return ["labels", part.name]
+        if isinstance(part, (TorchEngine, TorchGenerator)):
+            return ["unit", _index(engines, part)]
+        if isinstance(part, Tokens):
+            return ["tokens", _index(tokens, part)]
+        if isinstance(part, Pixels):
+            pixels.append(part)
+        return None
+
+    description = describe(handler, name)
+    units, measured = [], {}
+    for engine in engines:
+        if isinstance(engine, TorchGenerator):
+            units.append(_writer(model, engine, tokens[0], asked))
+            continue
+        [(function, _)] = engine.functions.items()
+        probes = _probes(function, tokens, pixels)
+        unit = _unit(model, engine, function, probes, asked)
+        measured[function] = _compare(engine, unit, function, probes)
+        units.append(unit)
+    return Plan(description, units, tokens, measured)
+
+
+def _index(found: list[Any], part: Any) -> int:
+    for i, each in enumerate(found):
+        if each is part:
+            return i
+    found.append(part)
+    return len(found) - 1
+
+
+# --- One network ---------------------------------------------------------------------------
+
+
+def _unit(
+    model: BaseModel,
+    engine: TorchEngine,
+    function: str,
+    probes: list[Mapping[str, NDArray[Any]]],
+    asked: str,
+) -> Unit:
+    split = engine.splits.get(function)
+    if split is not None and asked != "onnx" and _has("ctranslate2"):
+        to_ctranslate2 = load("backprop.engines.to_ctranslate2")
+        if to_ctranslate2.converts(split.encoder) and not _pads_left(probes):
+            key = _key("ctranslate2", split.encoder)
+            try:
+                _convert(model, key, lambda folder: to_ctranslate2.write(split.encoder, folder))
+                return Unit("ctranslate2", key, {function: tail_of(split)})
+            except _Refused:
+                if asked == "ctranslate2":
+                    raise
+    if asked == "ctranslate2" or not (_has("onnxruntime") and _has("onnx")):
+        raise _Refused("no engine that is installed knows this architecture")
+    key = _key("onnx", engine.module, type(engine.module).__name__, function)
+    example = {name: torch.from_numpy(array) for name, array in probes[0].items()}
+    write = load("backprop.engines.to_onnx:write")
+    _convert(
+        model,
+        key,
+        lambda folder: write(engine.module, engine.functions[function], example, folder),
+    )
+    return Unit("onnx", key)
+
+
+def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str) -> Unit:
+    """Return the unit of a model that writes, which gave torch's tokens.
+
+    Raises:
+        _Refused: there is none, or it gave others.
+    """
+    to_ctranslate2 = load("backprop.engines.to_ctranslate2")
+    kind = to_ctranslate2.writer_of(engine.module)
+    if not kind or asked == "onnx" or not _has("ctranslate2"):
+        raise _Refused("no engine that is installed knows this architecture")
+    key = _key("ctranslate2", engine.module)
+    _convert(model, key, lambda folder: to_ctranslate2.write(engine.module, folder))
+    forced = engine.module.generation_config.forced_eos_token_id is not None
+    unit = Unit(kind, key, settings={"ends": sorted(engine.ends), "ends_at_limit": forced})
+    prompts = [list(tokens.wrap(each).ids) for each in tokens.plain(PROBE_TEXTS[:2])]
+    least = Decoding(max_new=PROBE_TOKENS, scored=True)
+    for decoding in (least, replace(least, beams=2)):
+        wanted = engine.generate(prompts, decoding)
+        found = unit.open(lambda: engine).generate(prompts, decoding)
+        for one, other in zip(wanted, found, strict=True):
+            if one[0].tokens != other[0].tokens or abs(one[0].score - other[0].score) > 1e-2:
+                logger.warning("The conversion was discarded: it wrote other tokens than torch.")
+                raise _Refused("it wrote other tokens than torch")
+    return unit
+
+
+PROBE_TOKENS = 12
+
+
+def tail_of(split: Split) -> Tail:
+    """Return what comes after an encoder, in NumPy."""
+    steps = [layer if isinstance(layer, str) else _linear(layer) for layer in split.layers]
+    return Tail(split.pool, steps)
+
+
+def _linear(layer: nn.Linear) -> Linear:
+    bias: torch.Tensor | None = layer.bias
+    return Linear(_array(layer.weight), None if bias is None else _array(bias))
+
+
+def _array(weights: torch.Tensor) -> Array:
+    found: Array = weights.detach().float().cpu().numpy().copy()
+    return found
+
+
+def _convert(model: BaseModel, key: str, write: Callable[[Path], None]) -> None:
+    """Store a unit unless it is there.
+
+    Raises:
+        _Refused: the converter does not manage.
+    """
+    unit = place(key)
+    if Unit("", key).is_there:
+        return
+    started = time.perf_counter()
+    try:
+        store(unit, write)
+    except Exception as error:  # converters raise what they like for what they do not know
+        raise _Refused(f"it could not be converted ({type(error).__name__}: {error})") from error
+    seconds = time.perf_counter() - started
+    name = model.name or type(model).__name__
+    logger.info("Converted %s for fast answers, once (%.1f s).", name, seconds)
+
+
+def _key(engine: str, module: nn.Module, *more: str) -> str:
+    """Return a unit's name: a hash of the weights and of how they are run."""
+    found = hashlib.sha256(repr((FORMAT, engine, more, _config(module))).encode())
+    for name, value in module.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        array = value.detach().cpu().contiguous()
+        found.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
+    return f"unit-{found.hexdigest()[:32]}"
+
+
+def _config(module: nn.Module) -> str:
+    config: Any = getattr(module, "config", None)
+    return config.to_json_string() if hasattr(config, "to_json_string") else ""
+
+
+def _has(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+# --- The gate ------------------------------------------------------------------------------
+
+
+def _probes(
+    function: str, tokens: list[Tokens], pixels: list[Pixels]
+) -> list[Mapping[str, NDArray[Any]]]:
+    """Return batches to compare engines by: padded and not, short and long."""
+    if function in IMAGES or (function == "logits" and not tokens):
+        edge = pixels[0].shortest_edge or 224
+        size = pixels[0].crop or pixels[0].resize or (edge, edge)
+        random = np.random.default_rng(0)
+        shape = (3, 3, *size)
+        return [{"pixel_values": random.standard_normal(shape, np.float32)}]
+    own = tokens[0]
+    room = own.max_length - own.special
+    encodings = own.plain(PROBE_TEXTS)
+    for encoding in encodings:
+        encoding.truncate(room)
+    whole = [own.wrap(encoding) for encoding in encodings]
+    return [own.arrays(whole), own.arrays(whole[:1])]
+
+
+IMAGES = ("image_vectors",)
+
+
+def _pads_left(probes: list[Mapping[str, NDArray[Any]]]) -> bool:
+    mask = probes[0]["attention_mask"]
+    return bool((mask[:, 0] == 0).any())
+
+
+def _compare(
+    engine: TorchEngine, unit: Unit, function: str, probes: list[Mapping[str, NDArray[Any]]]
+) -> dict[str, float]:
+    """Return how near a unit comes to torch.
+
+    Raises:
+        _Refused: not near enough.
+    """
+    opened = unit.open(lambda: engine)
+    cosine, difference = 1.0, 0.0
+    for arrays in probes:
+        wanted = engine.run(function, **arrays)
+        found = opened.run(function, **arrays)
+        if found.shape != wanted.shape or not np.isfinite(found).all():
+            raise _Refused(f"it gave {found.shape} where torch gives {wanted.shape}")
+        if "attention_mask" in arrays and wanted.ndim == 3:  # a result for each token
+            there = arrays["attention_mask"].astype(bool)
+            wanted, found = wanted[there], found[there]
+        wanted, found = (x.reshape(len(x), -1).astype(np.float64) for x in (wanted, found))
+        norms = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
+        cosine = min(cosine, float(((wanted * found).sum(1) / np.maximum(norms, 1e-12)).min()))
+        difference = max(difference, float(np.abs(wanted - found).max()))
+    if cosine < LEAST_COSINE:
+        logger.warning(
+            "The conversion for %s was discarded: it came as near as a cosine of %.5f to torch, "
+            "and %.4f is asked for; torch is used.",
+            unit.engine,
+            cosine,
+            LEAST_COSINE,
+        )
+        raise _Refused(f"its results are too far from torch's (cosine {cosine:.5f})")
+    return {"cosine": cosine, "max_difference": difference}

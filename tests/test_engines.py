@@ -1,0 +1,360 @@
+"""Fast engines give torch's answers, for every architecture and task."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import backprop
+from backprop import inputs
+from backprop.engines import Decoding
+from backprop.engines.tails import Linear, Tail
+from backprop.errors import ArtefactError, InputError
+from backprop.handlers.describing import build, describe
+from backprop.handlers.plans import Plan, place
+from backprop.models import HFCausalLMTGModel, HFSeqTCModel, SpanQA, STModel, fast, ready
+from backprop.models.auto import load_folder
+from backprop.models.base import BaseModel
+from backprop.specs import SPECS
+from backprop.testing import probes
+from tests import tiny
+from tests.guard import run_python
+
+pytestmark = pytest.mark.usefixtures("one_thread", "cache")
+
+ST = "sentence_transformer"
+KINDS = sorted(set(tiny.KINDS) - {"bert_encoder"})  # which does no task by itself
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of this module's own, and engines as users have them."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BACKPROP_CACHE", str(folder))
+        patch.delenv("BACKPROP_ENGINE")
+        yield folder
+
+
+def both(model: BaseModel, task: str, given: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return a model's answers on the fast engine and on torch."""
+    model.engine = "auto"
+    assert model.handler(task) is not model.torch_handler(task)
+    found = model(dict(given), task=task)
+    model.engine = "torch"
+    assert model.handler(task) is model.torch_handler(task)
+    return found, model(dict(given), task=task)
+
+
+def assert_alike(found: Any, wanted: Any) -> None:
+    """Texts and labels must be equal, numbers near."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for key in wanted:
+            assert_alike(found[key], wanted[key])
+    elif isinstance(wanted, list) and wanted and not isinstance(wanted[0], float):
+        for one, other in zip(found, wanted, strict=True):
+            assert_alike(one, other)
+    elif isinstance(wanted, str):
+        assert found == wanted
+    else:
+        assert np.allclose(found, wanted, rtol=1e-3, atol=2e-4)
+
+
+# --- Every architecture --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_those_of_torch(kind: str) -> None:
+    model = load_folder(tiny.folder(kind))
+    for task in model.tasks:
+        spec = SPECS[task]
+        labels = [] if "classifier" in kind or kind in ("efficientnet", "vit") else ["labels"]
+        extra = labels if task.endswith("classification") and "multilabel" not in kind else []
+        singles = probes.rows(spec, [name for name in extra if name in spec.keys])
+        given = {**probes.batch(singles, spec), **probes.short(spec)}
+        assert_alike(*both(model, task, given))
+
+
+@pytest.mark.parametrize("engine", ["onnx", "ctranslate2"])
+@pytest.mark.parametrize("kind", [ST, "bert_classifier", "roberta_qa"])
+def test_text_encoders_run_on_either_engine(kind: str, engine: str) -> None:
+    model = load_folder(tiny.folder(kind))
+    [task] = model.tasks[:1]
+    spec = SPECS[task]
+    given = probes.batch(probes.rows(spec), spec)
+    model.engine = engine
+    found = model(given, task=task)
+    assert type(model.handler(task).engine).__module__ == f"backprop.engines.{engine}"  # type: ignore[attr-defined]
+    model.engine = "torch"
+    assert_alike(found, model(given, task=task))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama_chat", "t5", "bart"])
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(12, scored=True),
+        Decoding(12, min_new=10),
+        Decoding(10, beams=3, sequences=3, scored=True),
+        Decoding(10, beams=3, length_penalty=2.0, scored=True),
+        Decoding(10, beams=2, stop_early=True),
+        Decoding(10, repetition_penalty=1.4),
+        Decoding(10, sample=True, temperature=0.8, top_k=5, seed=3, sequences=2),
+        Decoding(10, stop=lambda tokens: len(tokens) >= 3),
+    ],
+    ids=["greedy", "least", "beams", "penalty", "early", "repetition", "seed", "stop"],
+)
+def test_writers_write_what_torch_writes(kind: str, decoding: Decoding) -> None:
+    model: Any = load_folder(tiny.folder(kind))
+    quick = model.handler("text-generation").writer.generator
+    slow = model.torch_handler("text-generation").writer.generator
+    prompts = [model.tokenizer(text)["input_ids"] for text in probes.TEXTS]
+    found, wanted = (own.generate(prompts, decoding) for own in (quick, slow))
+    tokens = [[[each.tokens for each in row] for row in own] for own in (found, wanted)]
+    assert tokens[0] == tokens[1]
+    if decoding.scored:
+        scores = [[each.score for row in own for each in row] for own in (found, wanted)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    # Each alone as in the batch.
+    alone = [quick.generate([prompt], decoding)[0] for prompt in prompts]
+    assert [[each.tokens for each in row] for row in alone] == tokens[0]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama_chat", "t5", "bart"])
+def test_streams_are_those_of_torch(kind: str) -> None:
+    model: Any = load_folder(tiny.folder(kind))
+    prompt = model.tokenizer("the cat sat on the mat")["input_ids"]
+    quick = model.handler("text-generation").writer.generator
+    slow = model.torch_handler("text-generation").writer.generator
+    for decoding in (Decoding(9), Decoding(9, stop=lambda tokens: len(tokens) >= 4)):
+        assert list(quick.stream(prompt, decoding)) == list(slow.stream(prompt, decoding))
+
+
+def test_samples_without_a_seed_differ_and_keep_to_the_likeliest() -> None:
+    model: Any = load_folder(tiny.folder("gpt2"))
+    quick = model.handler("text-generation").writer.generator
+    prompt = model.tokenizer("the cat")["input_ids"]
+    drawn = quick.generate([prompt], Decoding(8, sample=True, temperature=2.0, sequences=20))[0]
+    assert len({tuple(each.tokens) for each in drawn}) > 10
+    narrow = quick.generate([prompt], Decoding(8, sample=True, top_k=1, sequences=3))[0]
+    assert len({tuple(each.tokens) for each in narrow}) == 1
+
+
+# --- Which weights answer ------------------------------------------------------------------------
+
+
+def test_changed_weights_answer_at_the_next_call() -> None:
+    model = STModel(tiny.folder(ST))
+    before = model({"text": "a cat"}, task="text-vectorisation")
+    with torch.no_grad():
+        next(iter(model.model[0].auto_model.encoder.parameters())).mul_(3)
+    after, wanted = both(model, "text-vectorisation", {"text": "a cat"})
+    assert not np.allclose(before, after, atol=1e-3)
+    assert_alike(after, wanted)
+
+
+def test_a_finetuned_model_answers_on_the_fast_engine() -> None:
+    task = backprop.TextClassification(STModel(tiny.folder(ST)))
+    rows = {
+        "texts": ["a cat", "a dog", "red wine", "old bread"] * 4,
+        "labels": ["pet"] * 2 + ["food"] * 2,
+    }
+    rows["labels"] *= 4
+    task.finetune(rows, method="full", epochs=1, batch_size=4, show=False)
+    assert task.model.engine == "auto"
+    found, wanted = both(task.model, "text-classification", {"text": "a cat"})
+    assert set(found) == {"pet", "food"}
+    assert_alike(found, wanted)
+
+
+def test_label_vectors_are_kept_until_the_weights_change() -> None:
+    model: Any = STModel(tiny.folder(ST))
+    model.engine = "torch"
+    given = {"text": "a cat", "labels": ["pet", "food"]}
+    handler = model.torch_handler("text-classification")
+    model(given, task="text-classification")
+    calls: list[str] = []
+    run = handler.vectors.engine.run
+
+    def counted(function: str, **arrays: Any) -> Any:
+        calls.append(function)
+        return run(function, **arrays)
+
+    handler.vectors.engine.run = counted
+    first = model(given, task="text-classification")
+    assert len(calls) == 1  # the text alone
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.5)
+    second = model(given, task="text-classification")
+    assert len(calls) == 3
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.train(),
+        lambda model: model.model[0].register_forward_hook(lambda *_: None),
+    ],
+    ids=["training", "hooked"],
+)
+def test_a_model_that_trains_or_has_hooks_stays_on_torch(change: Any) -> None:
+    model = STModel(tiny.folder(ST))
+    change(model)
+    assert model.handler("text-vectorisation") is model.torch_handler("text-vectorisation")
+
+
+def test_a_class_of_the_users_own_stays_on_torch() -> None:
+    class Mine(STModel):
+        def _vectors(self, **tensors: Any) -> Any:
+            return super()._vectors(**tensors) * 0 + 1
+
+    found = Mine(tiny.folder(ST))({"text": "a cat"}, task="text-vectorisation")
+    assert len(set(found)) == 1
+
+
+# --- The gate ------------------------------------------------------------------------------------
+
+
+def test_a_conversion_that_differs_is_discarded_and_torch_answers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = Tail.__call__
+    monkeypatch.setattr(Tail, "__call__", lambda self, *given: broken(self, *given) + 0.3)
+    model = STModel(tiny.folder(ST))
+    with caplog.at_level(logging.WARNING):
+        handler = model.handler("text-vectorisation")
+    assert handler is model.torch_handler("text-vectorisation")
+    assert "was discarded" in caplog.text
+    model.engine = "ctranslate2"
+    with pytest.raises(InputError, match="too far from torch's"):
+        model.handler("text-vectorisation")
+
+
+def test_without_the_packages_torch_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_has", lambda package: False)
+    model = STModel(tiny.folder(ST))
+    assert model.handler("text-vectorisation") is model.torch_handler("text-vectorisation")
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", ""])
+def test_an_engine_there_is_not_is_refused_at_once(engine: str) -> None:
+    with pytest.raises(InputError, match="engine must be one of auto, torch, ctranslate2, onnx"):
+        backprop.TextVectorisation(engine=engine)
+
+
+# --- Plans ---------------------------------------------------------------------------------------
+
+
+def saved(tmp_path: Path, model: BaseModel, name: str) -> Path:
+    folder: Path = backprop.save(model, name, path=tmp_path / name)
+    return folder
+
+
+def test_a_saved_model_answers_without_torch_once_converted(tmp_path: Path, cache: Path) -> None:
+    folder = saved(tmp_path, STModel(tiny.folder(ST)), "my-vectors")
+    wanted = backprop.TextVectorisation(folder)("a cat sat")  # converts
+    script = f"""
+import json, sys
+import backprop
+found = backprop.TextVectorisation({str(folder)!r})("a cat sat")
+print(json.dumps([found, "torch" in sys.modules, "transformers" in sys.modules]))
+"""
+    found, has_torch, has_transformers = json.loads(run_python(script).stdout)
+    assert (has_torch, has_transformers) == (False, False)
+    assert_alike(found, wanted)
+
+
+def test_what_was_changed_after_loading_is_not_what_others_get(tmp_path: Path) -> None:
+    folder = saved(tmp_path, STModel(tiny.folder(ST)), "my-prompts")
+    task = backprop.TextVectorisation(folder)
+    changing: Any = task.model
+    changing.prompt = "query: "
+    changed = task("a cat sat")
+    assert ready.handler(str(folder), "text-vectorisation") is None
+    plain = backprop.TextVectorisation(folder)("a cat sat")
+    assert not np.allclose(changed, plain, atol=1e-4)
+    assert_alike(backprop.TextVectorisation(folder)("a cat sat"), plain)
+
+
+def test_a_damaged_conversion_is_made_again(tmp_path: Path, cache: Path) -> None:
+    folder = saved(tmp_path, STModel(tiny.folder("sentence_transformer_cls")), "my-damaged")
+    wanted = backprop.TextVectorisation(folder)("a cat")
+    assert ready.handler(str(folder), "text-vectorisation") is not None
+    for unit in (cache / ".engines").glob("unit-*/model.bin"):
+        unit.write_bytes(unit.read_bytes()[:-4] + b"\0\1\2\3")
+    assert ready.handler(str(folder), "text-vectorisation") is None
+    assert_alike(backprop.TextVectorisation(folder)("a cat"), wanted)
+    assert ready.handler(str(folder), "text-vectorisation") is not None
+
+
+def test_seeds_load_torch_only_when_they_are_asked_for(tmp_path: Path) -> None:
+    folder = saved(tmp_path, HFCausalLMTGModel(tiny.folder("llama_chat")), "my-writer")
+    wanted = backprop.TextGeneration(folder, engine="torch")("a cat", temperature=0.7, seed=4)
+    backprop.TextGeneration(folder)("a cat", max_length=3)
+    task = backprop.TextGeneration(folder)
+    task("a cat", max_length=3)
+    assert task._model is None
+    assert task("a cat", temperature=0.7, seed=4) == wanted
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: SpanQA(tiny.folder("bert_qa")),
+        lambda: HFSeqTCModel(tiny.folder("bert_classifier")),
+        lambda: load_folder(tiny.folder("llama_chat")),
+        lambda: load_folder(tiny.folder("clip")),
+    ],
+    ids=["spans", "classes", "writer", "images"],
+)
+def test_descriptions_name_what_they_are_made_of(made: Any) -> None:
+    model = made()
+    [task] = model.tasks[:1]
+    handler = model.torch_handler(task)
+    parts: list[Any] = []
+
+    def name(part: Any) -> Any:
+        if type(part).__name__ in ("TorchEngine", "TorchGenerator", "Tokens"):
+            parts.append(part)
+            return len(parts) - 1
+        return None
+
+    text = json.dumps(describe(handler, name))
+    again = build(json.loads(text), parts.__getitem__)
+    assert type(again) is type(handler)
+    spec = SPECS[task]
+    extra = ["labels"] if task == "image-classification" else []
+    rows = inputs.read(task, probes.batch(probes.rows(spec, extra), spec)).rows
+    options = dict(probes.short(spec))
+    assert again.answer(rows, options) == handler.answer(rows, options)
+
+
+def test_descriptions_build_handlers_only() -> None:
+    with pytest.raises(ArtefactError, match="no handler of the kind 'Popen'"):
+        build({"kind": "Popen", "args": ["true"]}, lambda name: name)
+    with pytest.raises(TypeError, match="can't be described"):
+        describe(object(), lambda part: None)
+
+
+def test_tails_survive_a_plan(tmp_path: Path) -> None:
+    layer = Linear(np.ones((2, 3), np.float32), np.array([0.5, 1], np.float32))
+    tail = Tail("mean", ["unit", layer, "tanh"])
+    again = Tail.read(json.loads(json.dumps(tail.plan())), tail.arrays())
+    hidden = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
+    assert np.array_equal(again(hidden, mask), tail(hidden, mask))
+    changed = hidden.copy()
+    changed[0, 3] = 99  # padding
+    assert np.allclose(tail(changed, mask), tail(hidden, mask))
+
+
+def test_a_plan_without_its_units_is_no_plan(tmp_path: Path) -> None:
+    assert Plan.read(place("plan-of-nothing")) is None
