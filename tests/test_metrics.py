@@ -46,7 +46,7 @@ def test_single_label_by_hand() -> None:
         {"precision": 0.5, "recall": 2 / 3, "f1": 4 / 7, "support": 3}
     )
     assert found.per_class["owl"] == {"precision": 0, "recall": 0, "f1": 0, "support": 1}
-    assert (found.main, found.score) == ("accuracy", 0.5)
+    assert (found.main, found.values["accuracy"]) == ("accuracy", 0.5)
 
 
 def test_the_likeliest_label_is_the_answer() -> None:

@@ -52,7 +52,7 @@ def test_every_python_block_prints_what_it_says(
     monkeypatch.chdir(ROOT)
     flags = doctest.ELLIPSIS | doctest.REPORT_NDIFF
     result = doctest.testfile(str(page), module_relative=False, optionflags=flags)
-    assert result.attempted >= {README: 30, FINETUNING: 10}[page]
+    assert result.attempted >= {README: 30, FINETUNING: 10}.get(page, 3)
     assert result.failed == 0
 
 

@@ -31,6 +31,8 @@ class KeptVectors:
 
     def __call__(self, texts: Sequence[str]) -> Array:
         """Return the texts' unit vectors, shape (len(texts), dimensions), float32."""
+        if not texts:
+            return np.zeros((0, self.vectors.dimensions), np.float32)
         version = getattr(self.vectors.engine, "version", None)
         if version != self._version:
             self._kept, self._version = {}, version
