@@ -36,7 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "text-classification": {"labels": LABELS},
     "text-generation": {"max_length": 20, "min_length": 20},
 }
-BATCH, REPEATS = 8, 3
+BATCH, REPEATS = 8, 9
 
 
 def main() -> None:
