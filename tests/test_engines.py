@@ -12,9 +12,13 @@ import torch
 
 import backprop
 from backprop import inputs
+from backprop.data import read
 from backprop.engines import Decoding
 from backprop.engines.tails import Linear, Tail
 from backprop.errors import ArtefactError, InputError
+from backprop.finetuning import heads
+from backprop.finetuning.answers import Answers
+from backprop.finetuning.objectives import objective_for
 from backprop.handlers.describing import build, describe
 from backprop.handlers.plans import Plan, place
 from backprop.models import HFCausalLMTGModel, HFSeqTCModel, SpanQA, STModel, fast, ready
@@ -171,6 +175,29 @@ def test_a_finetuned_model_answers_on_the_fast_engine() -> None:
     found, wanted = both(task.model, "text-classification", {"text": "a cat"})
     assert set(found) == {"pet", "food"}
     assert_alike(found, wanted)
+
+
+@pytest.mark.parametrize("kind", [ST, "bert_classifier"])
+def test_inputs_of_the_last_layer_are_those_of_torch(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_folder(tiny.folder(kind))
+    task = backprop.TextClassification(model)
+    rows = {"texts": [*probes.TEXTS, "a", "b"] * 2, "labels": ["x", "y", "z", "x", "y"] * 2}
+    data = read("text-classification", rows)
+    answers = Answers(task.run, {}, written=False)
+    objective = objective_for(data)(model, data, {"max_length": 32}, answers)
+    objective.prepare()
+    layer = model.head("text-classification")
+    assert layer is not None
+    found = []
+    for many, engine in ((1, "auto"), (1, "torch"), (100, "auto")):
+        monkeypatch.setattr(heads, "MANY_ROWS", many)
+        monkeypatch.setenv("BACKPROP_ENGINE", engine)
+        found.append(heads.cache(objective, layer, range(10)))
+    assert torch.allclose(found[0].inputs, found[1].inputs, atol=1e-5)
+    assert not torch.equal(found[0].inputs, found[1].inputs)  # another engine
+    assert torch.equal(found[1].inputs, found[2].inputs)
 
 
 def test_label_vectors_are_kept_until_the_weights_change() -> None:

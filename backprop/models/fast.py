@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -31,11 +30,12 @@ from backprop.handlers.plans import FORMAT, Plan, Unit, place, plan_key
 from backprop.handlers.tokens import Tokens
 from backprop.models import ready
 from backprop.optional import load
+from backprop.progress import progress
 
 if TYPE_CHECKING:
     from backprop.models.base import BaseModel, Handler
 
-__all__ = ["faster", "loaded_as"]
+__all__ = ["before_last", "faster", "loaded_as"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,39 @@ def faster(model: BaseModel, task: str, handler: Handler) -> Handler:
             plan.write(entry)
     found: Handler = plan.handler(lambda: handler)
     return found
+
+
+def before_last(model: BaseModel, task: str, layer: nn.Linear) -> Any:
+    """Return an engine whose function ``inputs`` gives what reaches the last layer of a task.
+
+    Args:
+        model: answers ``task`` by logits.
+        task: task string.
+        layer: the last one.
+
+    Returns:
+        None where no fast engine gives torch's results.
+    """
+    asked = ready.asked("auto")
+    if asked == "torch" or not _may_be_converted(model):
+        return None
+    handler: Any = model.torch_handler(task)
+    engine: Any = getattr(handler, "engine", None)
+    split = engine.splits.get("logits") if isinstance(engine, TorchEngine) else None
+    if split is None or not split.layers or split.layers[-1] is not layer:
+        return None
+    probes = _probes("logits", [handler.tokens], [])
+    try:
+        unit = _unit(model, engine, "logits", probes, asked)
+        _compare(engine, unit, "logits", probes)
+    except _Refused as reason:
+        logger.debug("what reaches the last layer is computed on torch: %s", reason)
+        return None
+    if not unit.tails:
+        return None
+    tail = tail_of(split)
+    shorter = replace(unit, tails={"inputs": Tail(tail.pool, tail.steps[:-1])})
+    return shorter.open(lambda: engine)
 
 
 def _may_be_converted(model: BaseModel) -> bool:
@@ -246,14 +279,13 @@ def _convert(model: BaseModel, key: str, write: Callable[[Path], None]) -> None:
     unit = place(key)
     if Unit("", key).is_there:
         return
-    started = time.perf_counter()
+    name = model.name or type(model).__name__
+    what = f"Converting {name} for fast answers, once"
     try:
-        store(unit, write)
+        with progress(what, measure=lambda: 0, size_bytes=None):
+            store(unit, write)
     except Exception as error:  # converters raise what they like for what they do not know
         raise _Refused(f"it could not be converted ({type(error).__name__}: {error})") from error
-    seconds = time.perf_counter() - started
-    name = model.name or type(model).__name__
-    logger.info("Converted %s for fast answers, once (%.1f s).", name, seconds)
 
 
 def _key(engine: str, module: nn.Module, *more: str) -> str:
