@@ -40,7 +40,6 @@ RECIPES: Mapping[tuple[str, str], Recipe] = MappingProxyType(
         ("classes", "full"): Recipe(1e-4, passes=6),
         ("classes", "lora"): Recipe(1e-3, passes=8),
         ("few", "full"): Recipe(1e-4, passes=6, warmup=0.1, head_rate=200),
-        ("few", "lora"): Recipe(1e-3, passes=6, warmup=0.1, head_rate=20),
         ("images", "full"): Recipe(1e-4, rows_per_step=16, passes=5),
         ("images", "lora"): Recipe(1e-3, passes=8),
         ("spans", "full"): Recipe(2e-4, passes=3),

@@ -303,7 +303,7 @@ class _Run:
 
     def _is_few(self) -> bool:
         """Whether texts or emotions are learnt as ``few`` describes; images were not measured."""
-        is_known = is_measured(self.model) and self.choice.method in ("full", "lora")
+        is_known = is_measured(self.model) and self.choice.method == "full"
         return is_known and self.few and form_of(self.objective) == "classes"
 
     def _settings(self, validation: Validation) -> Settings:
