@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from backprop.errors import ArtefactError, InputError
 from backprop.finetuning import heads
 from backprop.finetuning.answers import Answers
 from backprop.finetuning.objectives import objective_for
+from backprop.handlers import plans
 from backprop.handlers.describing import build, describe
 from backprop.handlers.plans import Plan, place
 from backprop.models import HFCausalLMTGModel, HFSeqTCModel, SpanQA, STModel, fast, ready
@@ -385,3 +387,15 @@ def test_tails_survive_a_plan(tmp_path: Path) -> None:
 
 def test_a_plan_without_its_units_is_no_plan(tmp_path: Path) -> None:
     assert Plan.read(place("plan-of-nothing")) is None
+
+
+def test_only_the_newest_units_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BACKPROP_CACHE", str(tmp_path))
+    for number in range(5):
+        unit = place(f"unit-{number}")
+        unit.mkdir(parents=True)
+        os.utime(unit, (number, number))
+    place("plan-0").mkdir()
+    monkeypatch.setattr(plans, "MOST_UNITS", 2)
+    plans.prune()
+    assert sorted(each.name for each in place("").iterdir()) == ["plan-0", "unit-3", "unit-4"]

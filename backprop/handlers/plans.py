@@ -13,6 +13,7 @@ import hashlib
 import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
+from backprop import folders
 from backprop.engines import ENGINES, WRITERS, Array
 from backprop.engines.tails import Tail
 from backprop.entries import is_whole, store
@@ -32,7 +34,7 @@ from backprop.handlers.encoding import LabelEncoder
 from backprop.handlers.tokens import Tokens
 from backprop.optional import load
 
-__all__ = ["FORMAT", "Plan", "Unit", "place", "plan_key"]
+__all__ = ["FORMAT", "Plan", "Unit", "place", "plan_key", "prune"]
 
 FORMAT = "1"
 """Changes whenever a plan or a unit would be written otherwise."""
@@ -188,6 +190,21 @@ def _tails(unit: int, own: Mapping[str, Any], arrays: Mapping[str, Array]) -> di
 def place(key: str) -> Path:
     """Return the folder of a plan or unit."""
     return cache_dir() / ".engines" / key
+
+
+def prune() -> None:
+    """Delete all but the newest ``MOST_UNITS`` units; one that is wanted again is made again."""
+    found = []
+    for unit in place("").glob("unit-*"):
+        with suppress(OSError):
+            found.append((unit.stat().st_mtime_ns, unit))
+    for _, unit in sorted(found, reverse=True)[MOST_UNITS:]:
+        with suppress(OSError):
+            folders.remove(unit)
+
+
+MOST_UNITS = 40
+"""Each change of a model's weights makes one, mostly never to be used again."""
 
 
 def plan_key(identity: str, task: str, engine: str) -> str:

@@ -26,7 +26,7 @@ from backprop.errors import BackpropError, InputError
 from backprop.handlers.describing import describe
 from backprop.handlers.encoding import LabelEncoder
 from backprop.handlers.pixels import Pixels
-from backprop.handlers.plans import FORMAT, Plan, Unit, place, plan_key
+from backprop.handlers.plans import FORMAT, Plan, Unit, place, plan_key, prune
 from backprop.handlers.tokens import Tokens
 from backprop.models import ready
 from backprop.optional import load
@@ -284,6 +284,7 @@ def _convert(model: BaseModel, key: str, write: Callable[[Path], None]) -> None:
     try:
         with progress(what, measure=lambda: 0, size_bytes=None):
             store(unit, write)
+        prune()
     except Exception as error:  # converters raise what they like for what they do not know
         raise _Refused(f"it could not be converted ({type(error).__name__}: {error})") from error
 
