@@ -30,6 +30,9 @@ class CTranslate2Generator:
         torch: returns the generator for all else; called when it is first needed.
     """
 
+    KIND = "Generator"
+    """CTranslate2's class."""
+
     def __init__(
         self,
         network: Any,
@@ -44,13 +47,12 @@ class CTranslate2Generator:
         self._torch = torch
         self._others: Generator | None = None
 
-    @staticmethod
-    def network(folder: Path) -> Any:
+    @classmethod
+    def network(cls, folder: Path) -> Any:
         """Return the model that was converted into ``folder``."""
         settle()
-        return require("ctranslate2", extra="fast").Generator(
-            str(folder), device="cpu", intra_threads=threads()
-        )
+        kind = getattr(require("ctranslate2", extra="fast"), cls.KIND)
+        return kind(str(folder), device="cpu", intra_threads=threads())
 
     def generate(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, allowed: Allowed | None = None
@@ -147,35 +149,19 @@ class CTranslate2Generator:
 class CTranslate2Translator(CTranslate2Generator):
     """The same for an encoder-decoder, whose prompt is the text that it reads."""
 
-    @staticmethod
-    def network(folder: Path) -> Any:
-        """Return the model that was converted into ``folder``."""
-        settle()
-        return require("ctranslate2", extra="fast").Translator(
-            str(folder), device="cpu", intra_threads=threads()
-        )
+    KIND = "Translator"
 
     def _run(self, prompts: list[list[str]], options: dict[str, Any]) -> Any:
-        return self.model.translate_batch(prompts, **_renamed(options))
+        return self.model.translate_batch(prompts, **options)
 
     def _tokens(self, result: Any) -> list[list[int]]:
         return [list(map(int, tokens)) for tokens in result.hypotheses]
 
-    def _steps(self, prompt: list[str], decoding: Decoding) -> Iterator[int]:
-        options = self._options(decoding)
-        for name in ("beam_size", "length_penalty", "return_scores"):
-            options.pop(name)
-        for step in self.model.generate_tokens(prompt, **_renamed(options)):
-            yield step.token_id
-
-
-def _renamed(options: dict[str, Any]) -> dict[str, Any]:
-    """Return a decoder's options as an encoder-decoder calls them."""
-    names = {"max_length": "max_decoding_length", "min_length": "min_decoding_length"}
-    # An input is never cut: its length was checked before.
-    return {names.get(name, name): value for name, value in options.items()} | {
-        "max_input_length": 0
-    }
+    def _options(self, decoding: Decoding) -> dict[str, Any]:
+        names = {"max_length": "max_decoding_length", "min_length": "min_decoding_length"}
+        own = {names.get(key, key): value for key, value in super()._options(decoding).items()}
+        # An input is never cut: its length was checked before.
+        return {**own, "max_input_length": 0}
 
 
 def _does(decoding: Decoding, allowed: Allowed | None) -> bool:

@@ -161,17 +161,14 @@ class BaseModel(nn.Module):
         """Return a handler on a fast engine, with the weights as they are now."""
         version = weights_version(self), self.engine
         known, built = self.__dict__.get("_fast", (None, {}))
-        if known != version or task not in built:
-            built = {**built} if known == version else {}
-            built[task] = handler, faster(self, task, handler)
+        if known != version:
+            built = {}
             self.__dict__["_fast"] = version, built
-        made_of, found = built[task]
-        # Handlers are built anew once labels or settings have changed.
-        return found if made_of is handler else self._anew(task, handler)
-
-    def _anew(self, task: str, handler: Handler) -> Handler:
-        self.__dict__.pop("_fast")
-        return self._faster(task, handler)
+        # The handler is another one once labels or settings have changed.
+        if task not in built or built[task][0] is not handler:
+            built[task] = handler, faster(self, task, handler)
+        found: Handler = built[task][1]
+        return found
 
     def forget_handlers(self) -> None:
         """Build handlers anew at the next call, after labels or weights have changed shape."""

@@ -35,7 +35,7 @@ from backprop.progress import progress
 if TYPE_CHECKING:
     from backprop.models.base import BaseModel, Handler
 
-__all__ = ["before_last", "faster", "loaded_as"]
+__all__ = ["before_last", "faster", "loaded_as", "parts_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +121,17 @@ def _may_be_converted(model: BaseModel) -> bool:
     """Whether the model is one of the library's own classes, as it is, and not training."""
     if model.device.type != "cpu" or not type(model).__module__.startswith("backprop."):
         return False
-    parts: dict[str, BaseModel] = getattr(model, "parts", dict)()
-    nets = [own.model for own in (model, *parts.values()) if isinstance(own.model, nn.Module)]
+    models = (model, *parts_of(model).values())
+    nets = [own.model for own in models if isinstance(own.model, nn.Module)]
     if any(net.training for net in nets):
         return False
     return not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
+
+
+def parts_of(model: BaseModel) -> dict[str, BaseModel]:
+    """Return the models that one is made of, by name; mostly none."""
+    parts: dict[str, BaseModel] = getattr(model, "parts", dict)()
+    return parts
 
 
 def loaded_as(model: BaseModel, identity: str) -> BaseModel:
@@ -142,12 +148,8 @@ def _identity(model: BaseModel) -> str:
 
 def _state(model: BaseModel) -> Any:
     """Return something that differs once weights or settings have changed."""
-    parts: dict[str, BaseModel] = getattr(model, "parts", dict)()
-    return (
-        weights_version(model),
-        json.dumps(model.settings()),
-        [_state(part) for part in parts.values()],
-    )
+    parts = [_state(part) for part in parts_of(model).values()]
+    return weights_version(model), json.dumps(model.settings()), parts
 
 
 # --- One plan ----------------------------------------------------------------------------

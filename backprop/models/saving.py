@@ -16,6 +16,7 @@ from backprop import artefact, catalogue
 from backprop.errors import ArtefactError, InputError, NotFoundError
 from backprop.models import auto
 from backprop.models.base import BaseModel, without_progress_bars
+from backprop.models.fast import parts_of
 from backprop.models.places import saved_folder
 
 __all__ = ["load", "save"]
@@ -135,18 +136,13 @@ def _describe(model: BaseModel) -> dict[str, Any]:
     if not _is_ours(model):
         return {"class": f"user:{class_name}", "settings": {}}
     described: dict[str, Any] = {"class": class_name, "settings": model.settings()}
-    parts = _parts(model)
+    parts = parts_of(model)
     if parts:
         described["parts"] = {
             part: {**_describe(own), "name": own.name, "tasks": list(own.tasks)}
             for part, own in parts.items()
         }
     return described
-
-
-def _parts(model: BaseModel) -> dict[str, BaseModel]:
-    parts: dict[str, BaseModel] = getattr(model, "parts", dict)()
-    return parts
 
 
 def _is_ours(model: BaseModel) -> bool:
@@ -158,10 +154,10 @@ def _write_files(model: BaseModel, folder: Path) -> None:
     if not _is_ours(model):
         _write_user_model(model, folder)
         return
-    for part, own in _parts(model).items():
+    for part, own in parts_of(model).items():
         (folder / part).mkdir()
         _write_files(own, folder / part)
-    if not _parts(model):
+    if not parts_of(model):
         with without_progress_bars():
             model.save_files(folder)
 
