@@ -164,6 +164,8 @@ class FakeGenerator:
         reply: a prompt to what is written after it.
     """
 
+    limits: Mapping[str, int] = {"max_rows": 32}
+
     def __init__(self, tokens: Tokens, reply: Reply) -> None:
         self.tokens = tokens
         self.reply = reply

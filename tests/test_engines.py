@@ -14,7 +14,7 @@ import torch
 import backprop
 from backprop import inputs
 from backprop.data import read
-from backprop.engines import Decoding
+from backprop.engines import Decoding, decoder, guessing
 from backprop.engines.tails import Linear, Tail
 from backprop.errors import ArtefactError, InputError
 from backprop.finetuning import heads
@@ -23,7 +23,15 @@ from backprop.finetuning.objectives import objective_for
 from backprop.handlers import plans
 from backprop.handlers.describing import build, describe
 from backprop.handlers.plans import Plan, place
-from backprop.models import HFCausalLMTGModel, HFSeqTCModel, SpanQA, STModel, fast, ready
+from backprop.models import (
+    HFCausalLMTGModel,
+    HFSeq2SeqTGModel,
+    HFSeqTCModel,
+    SpanQA,
+    STModel,
+    fast,
+    ready,
+)
 from backprop.models.auto import load_folder
 from backprop.models.base import BaseModel
 from backprop.specs import SPECS
@@ -324,14 +332,105 @@ def test_a_damaged_conversion_is_made_again(tmp_path: Path, cache: Path) -> None
     assert ready.handler(str(folder), "text-vectorisation") is not None
 
 
-def test_seeds_load_torch_only_when_they_are_asked_for(tmp_path: Path) -> None:
+def test_decoders_never_need_torch(tmp_path: Path) -> None:
     folder = saved(tmp_path, HFCausalLMTGModel(tiny.folder("llama_chat")), "my-writer")
+    options: dict[str, Any] = {
+        "temperature": 0.7,
+        "seed": 4,
+        "repetition_penalty": 1.2,
+        "num_generations": 2,
+    }
+    wanted = backprop.TextGeneration(folder, engine="torch")("a cat", **options)
+    backprop.TextGeneration(folder)("a cat", max_length=3)
+    task = backprop.TextGeneration(folder)
+    assert task("a cat", **options) == wanted
+    assert task._model is None
+
+
+def test_encoder_decoders_load_torch_only_for_seeds(tmp_path: Path) -> None:
+    folder = saved(tmp_path, HFSeq2SeqTGModel(tiny.folder("t5")), "my-writer")
     wanted = backprop.TextGeneration(folder, engine="torch")("a cat", temperature=0.7, seed=4)
     backprop.TextGeneration(folder)("a cat", max_length=3)
     task = backprop.TextGeneration(folder)
     task("a cat", max_length=3)
     assert task._model is None
     assert task("a cat", temperature=0.7, seed=4) == wanted
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama_chat"])
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(70, min_new=70, scored=True),
+        Decoding(70, repetition_penalty=1.3, scored=True),
+        Decoding(70, sample=True, temperature=0.7, seed=5),
+        Decoding(70, sample=True, top_p=0.8, seed=6),
+        Decoding(70, min_new=70, stop=lambda tokens: len(tokens) >= 45),
+    ],
+    ids=["greedy", "repetition", "seed", "likeliest", "stop"],
+)
+def test_guessed_tokens_change_nothing(
+    kind: str, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = load_folder(tiny.folder(kind))
+    quick = model.handler("text-generation").writer.generator
+    slow = model.torch_handler("text-generation").writer.generator
+    prompt = model.tokenizer("the cat sat on the mat and the cat sat")["input_ids"]
+    checked = []
+    learn = guessing.Guesses._learn
+
+    def spy(self: Any, guessed: int, right: int) -> None:
+        checked.append((guessed, right))
+        learn(self, guessed, right)
+
+    monkeypatch.setattr(guessing.Guesses, "_learn", spy)
+    [[found]] = quick.generate([prompt], decoding)
+    [[wanted]] = slow.generate([prompt], decoding)
+    assert found.tokens == wanted.tokens
+    assert sum(right for _, right in checked) > 5
+    if decoding.scored:
+        assert found.score == pytest.approx(wanted.score, abs=1e-3)
+    assert list(quick.stream(prompt, decoding)) == wanted.tokens
+
+
+def test_wrong_guesses_are_dropped_and_then_no_longer_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model: Any = load_folder(tiny.folder("gpt2"))
+    quick = model.handler("text-generation").writer.generator
+    prompt = model.tokenizer("the cat sat on the mat")["input_ids"]
+    decoding = Decoding(60, min_new=60)
+    wanted = quick.generate([prompt], decoding)
+    runs = []
+
+    def wrong(*_: Any) -> list[int]:
+        runs.append(1)
+        return [7, 7, 7]
+
+    monkeypatch.setattr(guessing.Guesses, "_written", wrong)
+    monkeypatch.setattr(guessing, "followed", lambda *_: [])
+    assert quick.generate([prompt], decoding) == wanted
+    assert 0 < len(runs) < 20
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(20, stop=lambda tokens: sum(tokens) % 4 == 0),
+        Decoding(12, beams=2),
+        Decoding(9, sample=True, seed=1, sequences=3),
+    ],
+    ids=["stop", "beams", "copies"],
+)
+def test_rows_that_end_make_room_for_the_next_prompts(
+    decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = load_folder(tiny.folder("llama_chat"))
+    quick = model.handler("text-generation").writer.generator
+    prompts = [model.tokenizer(text)["input_ids"] for text in probes.TEXTS] * 3
+    wanted = [quick.generate([own], decoding)[0] for own in prompts]
+    monkeypatch.setattr(decoder, "MOST_ROWS", 4)
+    assert quick.generate(prompts, decoding) == wanted
 
 
 @pytest.mark.parametrize(

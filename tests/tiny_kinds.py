@@ -43,7 +43,9 @@ LLAMA: Json = {
     **BERT,
     "max_position_embeddings": 1024,
     "initializer_range": 0.2,
-    "num_key_value_heads": 2,
+    # Two heads of 16: ONNX Runtime turns heads of multiples of that alone.
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
     "tie_word_embeddings": True,
 }
 DEBERTA: Json = {

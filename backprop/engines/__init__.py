@@ -18,7 +18,7 @@ All arrays out are float32. A text generator is a ``Generator``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -48,10 +48,11 @@ ENGINES = {
 """Engine name to the class that runs it, imported when first chosen."""
 
 WRITERS = {
+    "decoder": "backprop.engines.decoder:ONNXDecoder",
     "generator": "backprop.engines.ctranslate2_text:CTranslate2Generator",
     "translator": "backprop.engines.ctranslate2_text:CTranslate2Translator",
 }
-"""The same for what writes: decoders, and encoder-decoders."""
+"""The same for what writes: decoders on ONNX Runtime or CTranslate2, and encoder-decoders."""
 
 ASKED = ("auto", *ENGINES)
 """What can be asked for; ``auto`` is the fastest that gives torch's results."""
@@ -122,6 +123,11 @@ class Engine(Protocol):
 
 class Generator(Protocol):
     """Continues token sequences."""
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """How much at once: limits of ``in_batches``, in place of its own."""
+        ...
 
     @property
     def ends(self) -> frozenset[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class CTranslate2Generator:
         ends_at_limit: whether the last token there is room for is always one of them.
         torch: returns the generator for all else; called when it is first needed.
     """
+
+    limits: Mapping[str, int] = {"max_rows": 32}
 
     KIND = "Generator"
     """CTranslate2's class."""

@@ -12,7 +12,7 @@ from backprop.engines import Array
 from backprop.engines.threads import settle, threads
 from backprop.optional import require
 
-__all__ = ["FILE", "ONNXEngine"]
+__all__ = ["FILE", "ONNXEngine", "open_session"]
 
 
 class ONNXEngine:
@@ -29,17 +29,7 @@ class ONNXEngine:
     @staticmethod
     def network(folder: Path) -> Any:
         """Return a session of the function that was exported into ``folder``."""
-        settle()
-        runtime = require("onnxruntime", extra="fast")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads()
-        options.inter_op_num_threads = 1
-        # Threads that wait must not spin on cores that another engine needs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        return runtime.InferenceSession(
-            str(folder / FILE), options, providers=["CPUExecutionProvider"]
-        )
+        return open_session(folder / FILE)
 
     def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:
         """Return the function's result for one batch, float32."""
@@ -49,3 +39,17 @@ class ONNXEngine:
 
 
 FILE = "network.onnx"
+
+
+def open_session(path: Path) -> Any:
+    """Return ONNX Runtime's session of a file."""
+    settle()
+    runtime = require("onnxruntime", extra="fast")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    options.inter_op_num_threads = 1
+    # Threads wait awake between operators, but not between runs, when another engine needs the
+    # cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

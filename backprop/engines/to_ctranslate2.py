@@ -13,7 +13,7 @@ from torch import nn
 from backprop.engines.threads import settle
 from backprop.optional import require
 
-__all__ = ["converts", "write", "writer_of"]
+__all__ = ["converts", "obeys", "write", "writer_of"]
 
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "distilbert"})
 """``model_type`` of the encoders that are tested against torch."""
@@ -44,10 +44,13 @@ def converts(encoder: nn.Module) -> bool:
     return kind in ENCODERS and activation in ACTIVATIONS and absolute
 
 
+def obeys(module: Any) -> bool:
+    """Return whether all rules in a model's generation configuration are known here."""
+    return not any(getattr(module.generation_config, rule, None) for rule in UNKNOWN_RULES)
+
+
 def writer_of(module: Any) -> str:
     """Return the key in ``WRITERS`` of what runs a transformers model that writes; or nothing."""
-    if any(getattr(module.generation_config, rule, None) for rule in UNKNOWN_RULES):
-        return ""
     kind = module.config.model_type
     return "generator" if kind in DECODERS else "translator" if kind in TRANSLATORS else ""
 

@@ -6,10 +6,11 @@ import copy
 import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import LongTensor, Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria
@@ -22,6 +23,7 @@ from transformers.generation.stopping_criteria import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
 from backprop.engines import Allowed, Decoding, Generation
+from backprop.engines.choosing import Noise
 from backprop.engines.torch import device_of, inference
 
 __all__ = ["TorchGenerator"]
@@ -33,6 +35,8 @@ class TorchGenerator:
     Args:
         module: a transformers model with ``generate``.
     """
+
+    limits: Mapping[str, int] = {"max_rows": 32}
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -202,7 +206,7 @@ def _samplers(decoding: Decoding, rows: int, copies: int) -> list[LogitsProcesso
         samplers.append(TopKLogitsWarper(decoding.top_k))
     if decoding.top_p < 1:
         samplers.append(TopPLogitsWarper(decoding.top_p))
-    return [*samplers, _GumbelNoise(decoding.seed, rows, copies)]
+    return [*samplers, _AddedNoise(decoding.seed, rows, copies)]
 
 
 def _prefix(allowed: Allowed | None, copies: int, skip: int) -> Any:
@@ -212,28 +216,28 @@ def _prefix(allowed: Allowed | None, copies: int, skip: int) -> Any:
     return lambda row, ids: allowed(int(row) // copies, ids[skip:].tolist())
 
 
-class _GumbelNoise(LogitsProcessor):
-    """Adds Gumbel noise, so that the largest score is a sample of the softmax.
+class _AddedNoise(LogitsProcessor):
+    """Adds noise, so that the largest score is a sample of the softmax; see ``Noise``.
 
-    Source: the Gumbel-max trick, Maddison et al. 2014, arXiv:1411.0030.
+    Each row has its own: the same for a text alone and in a batch, on this engine and on others,
+    and different for each of its copies.
     """
 
     def __init__(self, seed: int | None, rows: int, copies: int) -> None:
-        self.generators = [torch.Generator() for _ in range(rows)]
-        for row, generator in enumerate(self.generators):
-            if seed is None:
-                generator.seed()
-            else:
-                # The same for a text alone and in a batch; different for each of its copies.
-                generator.manual_seed((seed + row % copies) % 2**63)
+        self.seed = seed
+        self.copies = [row % copies for row in range(rows)]
+        self.own: list[Noise] = []
+        self.position = 0
 
     def __call__(self, input_ids: LongTensor, scores: Tensor) -> Tensor:
         """Return the scores of each row with that row's own noise added."""
-        width = scores.shape[-1]
-        noise = torch.stack(
-            [-torch.empty(width).exponential_(generator=own).log() for own in self.generators]
-        )
-        return scores + noise.to(scores.device, scores.dtype)
+        if not self.own:
+            self.own = [Noise(self.seed, copy, scores.shape[-1]) for copy in self.copies]
+        noise = np.stack([own.at(self.position) for own in self.own])
+        self.position += 1
+        for own in self.own:
+            own.forget(self.position)
+        return scores + torch.from_numpy(noise).to(scores.device, scores.dtype)
 
 
 class _Stop(StoppingCriteria):

@@ -125,7 +125,7 @@ class Writer:
                 chosen,
                 [(len(prompts[i]) + decoding.max_new) * copies for i in chosen],
                 functools.partial(self._run, prompts, decoding, allowed),
-                max_rows=MAX_ROWS,
+                **self.generator.limits,
             )
             for i, generations in zip(chosen, results, strict=True):
                 found[i] = generations
@@ -177,9 +177,6 @@ class Writer:
         last = self.text(Generation(tokens, 0.0), stop)
         if len(last) > len(sent):
             yield last[len(sent) :]
-
-
-MAX_ROWS = 32
 
 
 def cut_at(text: str, stop: Sequence[str]) -> str:

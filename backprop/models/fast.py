@@ -233,12 +233,9 @@ def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str
     Raises:
         _Refused: there is none, or it gave others.
     """
-    to_ctranslate2 = load("backprop.engines.to_ctranslate2")
-    kind = to_ctranslate2.writer_of(engine.module)
-    if not kind or asked == "onnx" or not _has("ctranslate2"):
-        raise _Refused("no engine that is installed knows this architecture")
-    key = _key("ctranslate2", engine.module)
-    _convert(model, key, lambda folder: to_ctranslate2.write(engine.module, folder))
+    kind, write = _writer_kind(engine.module, asked)
+    key = _key(kind, engine.module)
+    _convert(model, key, lambda folder: write(engine.module, folder))
     forced = engine.module.generation_config.forced_eos_token_id is not None
     unit = Unit(kind, key, settings={"ends": sorted(engine.ends), "ends_at_limit": forced})
     prompts = [list(tokens.wrap(each).ids) for each in tokens.plain(PROBE_TEXTS[:2])]
@@ -254,6 +251,25 @@ def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str
 
 
 PROBE_TOKENS = 12
+
+
+def _writer_kind(module: Any, asked: str) -> tuple[str, Callable[[Any, Path], None]]:
+    """Return a key of ``WRITERS`` and what converts a model for it.
+
+    Raises:
+        _Refused: there is none.
+    """
+    to_decoder = load("backprop.engines.to_decoder")
+    to_ctranslate2 = load("backprop.engines.to_ctranslate2")
+    if not to_ctranslate2.obeys(module):
+        raise _Refused("its generation configuration has rules that only torch heeds")
+    onnx = asked != "ctranslate2" and _has("onnxruntime") and _has("onnx")
+    if onnx and to_decoder.converts(module):
+        return "decoder", to_decoder.write
+    kind = to_ctranslate2.writer_of(module)
+    if kind and asked != "onnx" and _has("ctranslate2"):
+        return kind, to_ctranslate2.write
+    raise _Refused("no engine that is installed knows this architecture")
 
 
 def tail_of(split: Split) -> Tail:

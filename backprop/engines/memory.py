@@ -1,0 +1,193 @@
+"""A decoder's files, and what it keeps of the tokens that it has read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.engines import Array
+from backprop.engines.onnx import open_session
+
+__all__ = ["EMBEDDINGS", "EXACT", "POSITIONS", "QUICK", "SHAPE", "Memory", "Network", "Shape"]
+
+EMBEDDINGS, POSITIONS, SHAPE = "embeddings.npy", "positions.npy", "shape.json"
+EXACT, QUICK = "exact.onnx", "quick.onnx"
+
+PIECE = 256
+"""Tokens of a prompt that are read at once; attention's memory grows with their square."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a decoder."""
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+
+
+class Network:
+    """The files of a decoder, opened when they are needed.
+
+    Args:
+        folder: as ``to_decoder`` wrote it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shape = Shape(**json.loads((folder / SHAPE).read_text("utf-8")))
+        self.embeddings: Array = np.load(folder / EMBEDDINGS, mmap_mode="r")
+        places = folder / POSITIONS
+        self.positions: Array | None = np.load(places) if places.exists() else None
+        self.exact = open_session(folder / EXACT)
+        self._quick: Any = None
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the network in 8 bits is open."""
+        return self._quick is not None
+
+    @property
+    def quick(self) -> Any:
+        """The network in 8 bits."""
+        if self._quick is None:
+            self._quick = open_session(self.folder / QUICK)
+        return self._quick
+
+    def vectors(self, tokens: NDArray[np.int64], past: NDArray[np.int32]) -> Array:
+        """Return what the first layer reads, shape (rows, length, width).
+
+        Args:
+            tokens: shape (rows, length).
+            past: tokens before them, shape (rows,).
+        """
+        found: Array = self.embeddings[tokens]
+        if self.positions is not None:
+            found = found + self.positions[past[:, None] + np.arange(tokens.shape[1])]
+        return found
+
+
+class Memory:
+    """Keys and values of rows of tokens.
+
+    Args:
+        network: whose.
+        rows: most rows.
+        room: most tokens a row.
+    """
+
+    def __init__(self, network: Network, rows: int, room: int) -> None:
+        shape = network.shape
+        self.network = network
+        self.past = np.zeros(rows, np.int32)
+        size = (2 * shape.layers, rows, shape.kv_heads, room, shape.head_size)
+        self.kept = np.zeros(size, np.float32)
+        self._steps: dict[tuple[bool, int, int, int], _Step] = {}
+
+    def read(self, row: int, tokens: Sequence[int]) -> Array:
+        """Read a prompt into a row and return the logits after it, shape (1, vocabulary)."""
+        self.past[row] = 0
+        logits: Array = np.zeros(0)
+        for start in range(0, len(tokens), PIECE):
+            piece = np.array([tokens[start : start + PIECE]], np.int64)
+            logits = _Step(self, True, row, 1, piece.shape[1], 1)(piece)
+        return logits
+
+    def step(
+        self,
+        tokens: NDArray[np.int64],
+        *,
+        first: int = 0,
+        exact: bool = True,
+        all_places: bool = False,
+    ) -> Array:
+        """Read tokens into some rows and return the logits after them.
+
+        Args:
+            tokens: shape (rows, length).
+            first: number of the first row.
+            exact: by the exact network, or by the quick one.
+            all_places: whether logits after each token are wanted, not only after the last.
+
+        Returns:
+            Shape (rows or length, vocabulary); the next step of that size writes over it.
+        """
+        rows, length = tokens.shape
+        key = (exact, first, rows, length)
+        if key not in self._steps:
+            places = length if all_places else 1
+            self._steps[key] = _Step(self, exact, first, rows, length, places)
+        return self._steps[key](tokens)
+
+    def copy(self, row: int, to: int, length: int) -> None:
+        """Copy the first tokens of a row."""
+        self.kept[:, to, :, :length] = self.kept[:, row, :, :length]
+        self.past[to] = length
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let each row be what the row of that number was; the others are given up."""
+        moved = [i for i, row in enumerate(rows) if i != row]
+        if not moved:
+            return
+        sources = [rows[i] for i in moved]
+        used = int(self.past[sources].max())
+        self.kept[:, moved, :, :used] = self.kept[:, sources, :, :used]
+        self.past[moved] = self.past[sources]
+
+
+class _Step:
+    """A run of a network on rows of the memory, bound to where its arrays lie."""
+
+    def __init__(
+        self, memory: Memory, exact: bool, first: int, rows: int, length: int, places: int
+    ) -> None:
+        network = memory.network
+        self.session = network.exact if exact else network.quick
+        self.memory = memory
+        self.rows = slice(first, first + rows)
+        picked = rows * places
+        # Picks the last place of each row, or every place of the only row.
+        pick = np.arange(picked) if places > 1 else np.arange(1, rows + 1) * length - 1
+        shape = network.shape
+        self.vectors = np.zeros((rows, length, shape.width), np.float32)
+        self.last = np.zeros(rows, np.int32)
+        self.total = np.zeros(1, np.int32)
+        self.pick = pick.astype(np.int64)
+        self.logits = np.zeros((picked, shape.vocabulary), np.float32)
+        self.binding = self.session.io_binding()
+        inputs: dict[str, NDArray[Any]] = {
+            "vectors": self.vectors,
+            "past": self.last,
+            "total": self.total,
+        }
+        for name, array in {**inputs, "pick": self.pick}.items():
+            self._bind(self.binding.bind_input, name, array)
+        self._bind(self.binding.bind_output, "logits", self.logits)
+        for i in range(shape.layers):
+            for kind, number in (("keys", 2 * i), ("values", 2 * i + 1)):
+                own = memory.kept[number, self.rows]
+                self._bind(self.binding.bind_input, f"{kind}_{i}", own)
+                self._bind(self.binding.bind_output, f"new_{kind}_{i}", own)
+
+    @staticmethod
+    def _bind(bind: Any, name: str, array: NDArray[Any]) -> None:
+        bind(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def __call__(self, tokens: NDArray[np.int64]) -> Array:
+        past = self.memory.past[self.rows]
+        self.vectors[:] = self.memory.network.vectors(tokens, past)
+        # The operator wants what comes before the newest token, and the longest row in all.
+        self.last[:] = past + tokens.shape[1] - 1
+        self.total[0] = self.last.max() + 1
+        self.session.run_with_iobinding(self.binding)
+        past += tokens.shape[1]
+        return self.logits
