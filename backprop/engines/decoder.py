@@ -127,18 +127,20 @@ class _Batch:
         self.guesses = Guesses()
 
     def admit(self, waiting: deque[Group]) -> None:
-        """Read prompts into the rows that are free; prompts that follow each other only once."""
-        memory, read = self.memory, None
+        """Read prompts into the rows that are free."""
+        memory, width = self.memory, self.width
+        read: Sequence[int] | None = None
         logits: Array = np.zeros(0)
         while waiting and len(self.active) < self.most:
             group = waiting.popleft()
-            row, prompt = len(self.active) * self.width, group.rules.prompt
-            if read is None or read[1] is not prompt:
-                read, logits = (row, prompt), memory.read(row, prompt)
-            for to in range(row, row + self.width):
-                if to != read[0]:
-                    memory.copy(read[0], to, len(prompt))
-            group.advance(np.repeat(logits, self.width, axis=0))
+            prompt, row = group.rules.prompt, len(self.active) * width
+            if prompt is not read:  # of copies, the first reads for all
+                known = {i * width: own.rules.prompt for i, own in enumerate(self.active)}
+                logits, read, source = memory.read(row, prompt, known), prompt, row
+            for to in range(row, row + width):
+                if to != source:
+                    memory.copy(source, to, len(prompt))
+            group.advance(np.repeat(logits, width, axis=0))
             if not group.done:
                 self.active.append(group)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ EXACT, QUICK = "exact.onnx", "quick.onnx"
 
 PIECE = 256
 """Tokens of a prompt that are read at once; attention's memory grows with their square."""
+
+MOST_KNOWN_BYTES = 2**26
+"""Of keys and values of a prompt that are kept for the next one, which often begins alike."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Network:
         self.positions: Array | None = np.load(places) if places.exists() else None
         self.exact = open_session(folder / EXACT)
         self._quick: Any = None
+        self.known: tuple[NDArray[np.int64], Array] = np.zeros(0, np.int64), np.zeros(0)
+        """The prompt that was read last, and its keys and values."""
 
     @property
     def is_quick(self) -> bool:
@@ -93,14 +98,47 @@ class Memory:
         self.kept = np.zeros(size, np.float32)
         self._steps: dict[tuple[bool, int, int, int], _Step] = {}
 
-    def read(self, row: int, tokens: Sequence[int]) -> Array:
-        """Read a prompt into a row and return the logits after it, shape (1, vocabulary)."""
-        self.past[row] = 0
+    def read(self, row: int, prompt: Sequence[int], known: Mapping[int, Sequence[int]]) -> Array:
+        """Read a prompt into a row and return the logits after it, shape (1, vocabulary).
+
+        What it begins with is copied where it has been read already. That gives the same bits,
+        for a token read with others; read alone, it comes out a little differently.
+
+        Args:
+            row: its number.
+            prompt: tokens.
+            known: rows of this memory to the prompts that they begin with.
+        """
+        tokens = np.asarray(prompt, np.int64)
+        start = self._recall(row, tokens, known)
+        self.past[row] = start
         logits: Array = np.zeros(0)
-        for start in range(0, len(tokens), PIECE):
-            piece = np.array([tokens[start : start + PIECE]], np.int64)
+        while start < len(tokens):
+            end = start + PIECE
+            end -= end == len(tokens) - 1  # so that none is left alone
+            piece = tokens[None, start:end]
             logits = _Step(self, True, row, 1, piece.shape[1], 1)(piece)
+            start = end
+        kept = self.kept[:, row, :, : len(tokens)]
+        if kept.nbytes <= MOST_KNOWN_BYTES:
+            self.network.known = tokens, kept.copy()
         return logits
+
+    def _recall(
+        self, row: int, tokens: NDArray[np.int64], known: Mapping[int, Sequence[int]]
+    ) -> int:
+        """Copy what is known of a prompt into a row and return how many tokens that is."""
+        most = max(len(tokens) - 2, 0)
+        found = {other: min(common(tokens, own), most) for other, own in known.items()}
+        other = max(found, key=found.__getitem__, default=row)
+        here = found.get(other, 0)
+        earlier, kept = self.network.known
+        there = min(common(tokens, earlier), most)
+        if there > here:
+            self.kept[:, row, :, :there] = kept[:, :, :there]
+        elif other != row:
+            self.copy(other, row, here)
+        return max(here, there)
 
     def step(
         self,
@@ -191,3 +229,10 @@ class _Step:
         self.session.run_with_iobinding(self.binding)
         past += tokens.shape[1]
         return self.logits
+
+
+def common(tokens: NDArray[np.int64], others: Sequence[int] | NDArray[np.int64]) -> int:
+    """Return how many tokens two texts begin with alike."""
+    length = min(len(tokens), len(others))
+    differ = np.flatnonzero(tokens[:length] != np.asarray(others[:length]))
+    return int(differ[0]) if len(differ) else length
