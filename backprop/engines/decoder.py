@@ -104,12 +104,15 @@ class ONNXDecoder:
         if not groups:
             return
         waiting, batch = deque(groups), _Batch(self.decoder, groups)
-        while waiting or batch.active:
-            batch.admit(waiting)
-            yield
-            if batch.active:
-                batch.turn()
+        try:
+            while waiting or batch.active:
+                batch.admit(waiting)
                 yield
+                if batch.active:
+                    batch.turn()
+                    yield
+        finally:
+            batch.memory.close()
 
 
 class _Batch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,9 @@ EXACT, QUICK = "exact.onnx", "quick.onnx"
 
 PIECE = 256
 """Tokens of a prompt that are read at once; attention's memory grows with their square."""
+
+MOST_SPARE_BYTES = 2**28
+"""Of keys and values that are kept for the next call to write over."""
 
 MOST_KNOWN_BYTES = 2**26
 """Of keys and values of a prompt that are kept for the next one, which often begins alike."""
@@ -53,6 +58,9 @@ class Network:
         self.positions: Array | None = np.load(places) if places.exists() else None
         self.exact = open_session(folder / EXACT)
         self._quick: Any = None
+        self.spare: deque[Array] = deque(maxlen=1)
+        """Memory that is not in use: the system takes long to hand out so much anew."""
+
         self.known: tuple[NDArray[np.int64], Array] = np.zeros(0, np.int64), np.zeros(0)
         """The prompt that was read last, and its keys and values."""
 
@@ -67,6 +75,14 @@ class Network:
         if self._quick is None:
             self._quick = open_session(self.folder / QUICK)
         return self._quick
+
+    def take(self, size: int) -> Array:
+        """Return an array of at least so many numbers, whatever they are."""
+        try:
+            spare = self.spare.pop()
+        except IndexError:
+            spare = np.zeros(0, np.float32)
+        return spare if len(spare) >= size else np.zeros(size, np.float32)
 
     def vectors(self, tokens: NDArray[np.int64], past: NDArray[np.int32]) -> Array:
         """Return what the first layer reads, shape (rows, length, width).
@@ -95,8 +111,14 @@ class Memory:
         self.network = network
         self.past = np.zeros(rows, np.int32)
         size = (2 * shape.layers, rows, shape.kv_heads, room, shape.head_size)
-        self.kept = np.zeros(size, np.float32)
+        self.whole = network.take(math.prod(size))
+        self.kept = self.whole[: math.prod(size)].reshape(size)
         self._steps: dict[tuple[bool, int, int, int], _Step] = {}
+
+    def close(self) -> None:
+        """Leave the memory to the next call; this is not used any more."""
+        if self.whole.nbytes <= MOST_SPARE_BYTES:
+            self.network.spare.append(self.whole)
 
     def read(self, row: int, prompt: Sequence[int], known: Mapping[int, Sequence[int]]) -> Array:
         """Read a prompt into a row and return the logits after it, shape (1, vocabulary).
