@@ -72,6 +72,8 @@ class TextEngine:
         spans: token to its scores as start and as end; others have (0, 0).
     """
 
+    batch_tokens = 4096
+
     def __init__(
         self, tokens: Tokens, *, spans: Mapping[str, tuple[float, float]] | None = None
     ) -> None:
@@ -120,6 +122,8 @@ class ColourEngine:
         matrix: shape (3, width); colours to vectors or logits.
         bias: added after, shape (width,).
     """
+
+    batch_tokens = 4096
 
     def __init__(self, matrix: Array, bias: Array | float = 0.0) -> None:
         self.matrix = matrix

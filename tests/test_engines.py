@@ -95,16 +95,16 @@ def test_answers_are_those_of_torch(kind: str) -> None:
         assert_alike(*both(model, task, given))
 
 
-@pytest.mark.parametrize("engine", ["onnx", "ctranslate2"])
+@pytest.mark.parametrize(("engine", "module"), [("onnx", "encoder"), ("ctranslate2",) * 2])
 @pytest.mark.parametrize("kind", [ST, "bert_classifier", "roberta_qa"])
-def test_text_encoders_run_on_either_engine(kind: str, engine: str) -> None:
+def test_text_encoders_run_on_either_engine(kind: str, engine: str, module: str) -> None:
     model = load_folder(tiny.folder(kind))
     [task] = model.tasks[:1]
     spec = SPECS[task]
     given = probes.batch(probes.rows(spec), spec)
     model.engine = engine
     found = model(given, task=task)
-    assert type(model.handler(task).engine).__module__ == f"backprop.engines.{engine}"  # type: ignore[attr-defined]
+    assert type(model.handler(task).engine).__module__ == f"backprop.engines.{module}"  # type: ignore[attr-defined]
     model.engine = "torch"
     assert_alike(found, model(given, task=task))
 
@@ -325,7 +325,7 @@ def test_a_damaged_conversion_is_made_again(tmp_path: Path, cache: Path) -> None
     folder = saved(tmp_path, STModel(tiny.folder("sentence_transformer_cls")), "my-damaged")
     wanted = backprop.TextVectorisation(folder)("a cat")
     assert ready.handler(str(folder), "text-vectorisation") is not None
-    for unit in (cache / ".engines").glob("unit-*/model.bin"):
+    for unit in (cache / ".engines").glob("unit-*/network.bin"):
         unit.write_bytes(unit.read_bytes()[:-4] + b"\0\1\2\3")
     assert ready.handler(str(folder), "text-vectorisation") is None
     assert_alike(backprop.TextVectorisation(folder)("a cat"), wanted)

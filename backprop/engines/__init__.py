@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "ASKED",
+    "ENCODERS",
     "ENGINES",
     "WRITERS",
     "Allowed",
@@ -46,6 +47,9 @@ ENGINES = {
     "onnx": "backprop.engines.onnx:ONNXEngine",
 }
 """Engine name to the class that runs it, imported when first chosen."""
+
+ENCODERS = {"encoder": "backprop.engines.encoder:ONNXEncoder"}
+"""Further classes that ``onnx`` has, for networks that are written for them."""
 
 WRITERS = {
     "decoder": "backprop.engines.decoder:ONNXDecoder",
@@ -115,6 +119,11 @@ class Generation:
 
 class Engine(Protocol):
     """Runs a model's named functions on arrays."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch that the engine is fastest with."""
+        ...
 
     def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:
         """Return the function's result for one padded batch."""

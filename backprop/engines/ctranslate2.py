@@ -25,6 +25,8 @@ class CTranslate2Engine:
         tails: name of each function to what it does with hidden states.
     """
 
+    batch_tokens = 4096
+
     def __init__(self, network: Any, tails: Mapping[str, Tail]) -> None:
         self.encoder = network
         self.view = require("ctranslate2", extra="fast").StorageView.from_array

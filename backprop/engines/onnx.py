@@ -22,6 +22,8 @@ class ONNXEngine:
         network: see ``network``.
     """
 
+    batch_tokens = 1024
+
     def __init__(self, network: Any) -> None:
         self.session = network
         self.wanted = [each.name for each in network.get_inputs()]

@@ -41,6 +41,8 @@ class TorchEngine:
         splits: for functions that have one.
     """
 
+    batch_tokens = 4096
+
     def __init__(
         self,
         module: nn.Module,

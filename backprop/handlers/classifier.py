@@ -76,7 +76,9 @@ class TextClasses:
             return np.zeros((0, len(self.labels)), np.float32)
         texts = [self.prompt + row["text"] for row in rows]
         pieces = fit(self.tokens, texts, long=options.get("long", "chunk"))
-        logits = stacked(pieces.encodings, pieces.lengths, self._run)
+        logits = stacked(
+            pieces.encodings, pieces.lengths, self._run, budget=self.engine.batch_tokens
+        )
         several = options.get("multi_label", self.multi_label)
         scores = sigmoid(logits) if several else softmax(logits)
         return average(scores, pieces.owners, pieces.weights, len(texts))

@@ -88,7 +88,9 @@ class Entailment:
             rows=[i for i, _ in pairs],
             long=options.get("long", "chunk"),
         )
-        logits = stacked(pieces.encodings, pieces.lengths, self._run)
+        logits = stacked(
+            pieces.encodings, pieces.lengths, self._run, budget=self.engine.batch_tokens
+        )
         own = logits[:, [self.contradiction, self.entailment]]
         return average(own, pieces.owners, pieces.weights, len(pairs))
 

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from backprop import folders
-from backprop.engines import ENGINES, WRITERS, Array
+from backprop.engines import ENCODERS, ENGINES, WRITERS, Array
 from backprop.engines.tails import Tail
 from backprop.entries import is_whole, store
 from backprop.errors import ArtefactError
@@ -36,7 +36,7 @@ from backprop.optional import load
 
 __all__ = ["FORMAT", "Plan", "Unit", "place", "plan_key", "prune"]
 
-FORMAT = "2"
+FORMAT = "3"
 """Changes whenever a plan or a unit would be written otherwise."""
 
 PACKAGES = ("ctranslate2", "onnxruntime")
@@ -47,7 +47,7 @@ class Unit:
     """A converted network.
 
     Args:
-        engine: key of ``ENGINES`` or ``WRITERS``.
+        engine: key of ``ENGINES``, ``ENCODERS`` or ``WRITERS``.
         key: name of its folder.
         tails: function to what comes after, for engines that need it.
         settings: further arguments of the engine; JSON.
@@ -76,7 +76,7 @@ class Unit:
         """
         key = (self.engine, self.key)
         network = _LOADED.get(key)
-        kind = load({**ENGINES, **WRITERS}[self.engine])
+        kind = load({**ENGINES, **ENCODERS, **WRITERS}[self.engine])
         if network is None:
             network = _LOADED[key] = kind.network(self.folder)
         if self.engine in WRITERS:

@@ -151,7 +151,9 @@ class SpanAnswers:
             stride=self.stride,
             pair_first=True,
         )
-        logits = in_batches(windows.encodings, windows.lengths, self._run)
+        logits = in_batches(
+            windows.encodings, windows.lengths, self._run, budget=self.engine.batch_tokens
+        )
         found: list[list[_Candidate]] = [[] for _ in rows]
         for owner, encoding, scores in zip(windows.owners, windows.encodings, logits, strict=True):
             found[owner].append(_best(scores, encoding, self.null_token, self.brevity))

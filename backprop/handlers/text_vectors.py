@@ -70,7 +70,9 @@ class TextVectors:
             return np.zeros((0, self.dimensions), np.float32)
         prefix = self.prompt if prompt is None else prompt
         pieces = fit(self.tokens, [prefix + text for text in texts], long=long)
-        found = stacked(pieces.encodings, pieces.lengths, self._run)
+        found = stacked(
+            pieces.encodings, pieces.lengths, self._run, budget=self.engine.batch_tokens
+        )
         vectors = average(found, pieces.owners, pieces.weights, len(texts))
         # A mean of unit vectors is shorter than one.
         return unit(vectors) if self.normalise else vectors

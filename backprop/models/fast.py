@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -204,17 +205,13 @@ def _unit(
     asked: str,
 ) -> Unit:
     split = engine.splits.get(function)
-    if split is not None and asked != "onnx" and _has("ctranslate2"):
-        to_ctranslate2 = load("backprop.engines.to_ctranslate2")
-        if to_ctranslate2.converts(split.encoder) and not _pads_left(probes):
-            key = _key("ctranslate2", split.encoder)
-            try:
-                _convert(model, key, lambda folder: to_ctranslate2.write(split.encoder, folder))
-                return Unit("ctranslate2", key, {function: tail_of(split)})
-            except _Refused:
-                if asked == "ctranslate2":
-                    raise
-    if asked == "ctranslate2" or not (_has("onnxruntime") and _has("onnx")):
+    if split is not None and not _pads_left(probes):
+        for kind, write in _encoder_kinds(split.encoder, asked):
+            key = _key(kind, split.encoder)
+            with suppress(_Refused):
+                _convert(model, key, functools.partial(write, split.encoder))
+                return Unit(kind, key, {function: tail_of(split)})
+    if asked == "ctranslate2" or not _has_onnx():
         raise _Refused("no engine that is installed knows this architecture")
     key = _key("onnx", engine.module, type(engine.module).__name__, function)
     example = {name: torch.from_numpy(array) for name, array in probes[0].items()}
@@ -225,6 +222,16 @@ def _unit(
         lambda folder: write(engine.module, engine.functions[function], example, folder),
     )
     return Unit("onnx", key)
+
+
+def _encoder_kinds(encoder: nn.Module, asked: str) -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield keys of ``ENCODERS`` and ``ENGINES`` and what converts an encoder for each."""
+    to_encoder = load("backprop.engines.to_encoder")
+    to_ctranslate2 = load("backprop.engines.to_ctranslate2")
+    if asked != "ctranslate2" and _has_onnx() and to_encoder.converts(encoder):
+        yield "encoder", to_encoder.write
+    if asked != "onnx" and _has("ctranslate2") and to_ctranslate2.converts(encoder):
+        yield "ctranslate2", to_ctranslate2.write
 
 
 def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str) -> Unit:
@@ -263,8 +270,7 @@ def _writer_kind(module: Any, asked: str) -> tuple[str, Callable[[Any, Path], No
     to_ctranslate2 = load("backprop.engines.to_ctranslate2")
     if not to_ctranslate2.obeys(module):
         raise _Refused("its generation configuration has rules that only torch heeds")
-    onnx = asked != "ctranslate2" and _has("onnxruntime") and _has("onnx")
-    if onnx and to_decoder.converts(module):
+    if asked != "ctranslate2" and _has_onnx() and to_decoder.converts(module):
         return "decoder", to_decoder.write
     kind = to_ctranslate2.writer_of(module)
     if kind and asked != "onnx" and _has("ctranslate2"):
@@ -320,6 +326,10 @@ def _key(engine: str, module: nn.Module, *more: str) -> str:
 def _config(module: nn.Module) -> str:
     config: Any = getattr(module, "config", None)
     return config.to_json_string() if hasattr(config, "to_json_string") else ""
+
+
+def _has_onnx() -> bool:
+    return _has("onnxruntime") and _has("onnx")
 
 
 def _has(package: str) -> bool:

@@ -1,0 +1,46 @@
+"""Text encoders on ONNX Runtime, written by its fused operators, and what comes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backprop.engines import Array
+from backprop.engines.onnx import ONNXEngine
+from backprop.engines.tails import Tail
+
+__all__ = ["ONNXEncoder"]
+
+
+class ONNXEncoder:
+    """Runs a text encoder that ``to_encoder`` has written, and what comes after it.
+
+    Args:
+        network: see ``network``.
+        tails: name of each function to what it does with hidden states.
+    """
+
+    batch_tokens = 1024
+
+    def __init__(self, network: Any, tails: Mapping[str, Tail]) -> None:
+        self.session = network
+        self.wanted = [each.name for each in network.get_inputs()]
+        self.tails = dict(tails)
+
+    @staticmethod
+    def network(folder: Path) -> Any:
+        """Return the encoder that was written into ``folder``."""
+        return ONNXEngine.network(folder)
+
+    def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:
+        """Return the function's result for one batch that is padded on the right, float32."""
+        mask = np.asarray(arrays["attention_mask"], np.int64)
+        given = {name: arrays[name].astype(np.int32) for name in self.wanted if name in arrays}
+        for name in self.wanted:
+            given.setdefault(name, np.zeros(mask.shape, np.int32))
+        [hidden] = self.session.run(None, given)
+        return self.tails[function](hidden, mask)
