@@ -52,6 +52,8 @@ class Cold:
     most_s: float
 
 
+SHORT = "The train to London was late again."
+
 ROWS: Mapping[str, Row] = {
     "vectors": Row(
         "texts of mixed length to vectors",
@@ -133,7 +135,8 @@ ROWS: Mapping[str, Row] = {
     ),
 }
 
-VECTOR = "('The train to London was late again.')"
+VECTOR = f"({SHORT!r})"
+"""The call of either side."""
 
 COLD: Mapping[str, Cold] = {
     "cold": Cold(

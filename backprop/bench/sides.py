@@ -6,7 +6,9 @@ documentation shows them.
 
 from __future__ import annotations
 
+import csv
 import functools
+import random
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backprop import catalogue
+from backprop.bench.rows import SHORT
 from backprop.models.places import fetch
 from backprop.optional import load
 
@@ -41,17 +44,15 @@ def folder(name: str) -> Path:
 
 @functools.cache
 def texts(count: int) -> list[str]:
-    """Return texts of 1 to 12 sentences, the same each time, of the minutes that come with us."""
-    minutes = (resources.files("backprop.examples") / "council.txt").read_text("utf-8")
-    sentences = [f"{own.strip()}." for own in minutes.replace("\n", " ").split(".") if own.strip()]
+    """Return texts of 1 to 12 sentences, the same each time, of the examples that come with us."""
+    examples = resources.files("backprop.examples")
+    minutes = (examples / "council.txt").read_text("utf-8").replace("\n", " ").split(".")
+    with (examples / "mail.csv").open("r", encoding="utf-8", newline="") as file:
+        mails = [row["text"] for row in csv.DictReader(file)]
+    sentences = [f"{own.strip()}." for own in minutes if own.strip()] + mails
     lengths = (1, 1, 2, 1, 4, 1, 2, 12, 1, 3, 1, 6)
-    found, place = [], 0
-    for i in range(count):
-        length = lengths[i % len(lengths)]
-        own = [sentences[(place + k) % len(sentences)] for k in range(length)]
-        found.append(" ".join(own))
-        place += length + i % 5
-    return found
+    order = random.Random(0)
+    return [" ".join(order.sample(sentences, lengths[i % len(lengths)])) for i in range(count)]
 
 
 def prompts(count: int) -> list[str]:
@@ -85,8 +86,8 @@ def _sentence_transformers(own: list[str]) -> Round:
 
 
 def _one_by_one(make: Callable[[list[str]], Round]) -> Round:
-    """Return a round over twenty short texts, each a call of its own."""
-    rounds = [make([text]) for text in texts(1)] * 20
+    """Return a round of twenty calls with a short text each."""
+    rounds = [make([SHORT])] * 20
     return lambda: [run() for run in rounds][0]
 
 

@@ -189,8 +189,10 @@ class _Side:
 
 def _environment() -> dict[str, str]:
     count = str(threads())
+    # Installed packages are compiled beforehand; so is a checkout then, at its first start.
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **inherited,
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "HF_HUB_OFFLINE": "1",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from backprop import catalogue, inputs, remote
+from backprop import catalogue, inputs
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.models import ready
 from backprop.models.auto import AutoModel
@@ -266,7 +266,7 @@ class Task:
         """
         given = self._given(task_input)
         if self.is_remote:
-            return remote.call(
+            return load("backprop.remote:call")(
                 self.task,
                 given,
                 api_url=str(self.api_url),
