@@ -43,7 +43,10 @@ class Picture:
         """
         try:
             with _opened(self.source) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
+                if image is self.source:  # stays as it was
+                    return _to_rgb(ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image)
         except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
             raise InputError(
                 f"{self.where} can't be decoded ({error}); received {describe(self.source)}; "
@@ -176,7 +179,8 @@ def _hint(value: object) -> str:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Return ``image`` in mode RGB; what is transparent becomes white, 16 bits become 8."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy()
+        image.load()
+        return image
     if image.mode in ("F", "I"):
         return _grey(image).convert("RGB")
     if image.mode.startswith("I;16"):

@@ -73,6 +73,7 @@ class TextEngine:
     """
 
     batch_tokens = 4096
+    single = None
 
     def __init__(
         self, tokens: Tokens, *, spans: Mapping[str, tuple[float, float]] | None = None
@@ -124,6 +125,7 @@ class ColourEngine:
     """
 
     batch_tokens = 4096
+    single = None
 
     def __init__(self, matrix: Array, bias: Array | float = 0.0) -> None:
         self.matrix = matrix

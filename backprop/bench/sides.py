@@ -47,7 +47,7 @@ def texts(count: int) -> list[str]:
     """Return texts of 1 to 12 sentences, the same each time, of the examples that come with us."""
     examples = resources.files("backprop.examples")
     minutes = (examples / "council.txt").read_text("utf-8").replace("\n", " ").split(".")
-    with (examples / "mail.csv").open("r", encoding="utf-8", newline="") as file:
+    with (examples / "mail.csv").open("r", encoding="utf-8") as file:
         mails = [row["text"] for row in csv.DictReader(file)]
     sentences = [f"{own.strip()}." for own in minutes if own.strip()] + mails
     lengths = (1, 1, 2, 1, 4, 1, 2, 12, 1, 3, 1, 6)

@@ -125,6 +125,11 @@ class Engine(Protocol):
         """Padded tokens of a batch that the engine is fastest with."""
         ...
 
+    @property
+    def single(self) -> Engine | None:
+        """The same engine, computing on one core a call; None where there is none."""
+        ...
+
     def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:
         """Return the function's result for one padded batch."""
         ...

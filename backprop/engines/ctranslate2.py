@@ -26,6 +26,7 @@ class CTranslate2Engine:
     """
 
     batch_tokens = 4096
+    single = None
 
     def __init__(self, network: Any, tails: Mapping[str, Tail]) -> None:
         self.encoder = network

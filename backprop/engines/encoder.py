@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backprop.engines import Array
-from backprop.engines.onnx import ONNXEngine
+from backprop.engines.onnx import ONNXEngine, Opened
 from backprop.engines.tails import Tail
 
 __all__ = ["ONNXEncoder"]
@@ -25,14 +24,15 @@ class ONNXEncoder:
     """
 
     batch_tokens = 1024
+    single = None
 
-    def __init__(self, network: Any, tails: Mapping[str, Tail]) -> None:
-        self.session = network
-        self.wanted = [each.name for each in network.get_inputs()]
+    def __init__(self, network: Opened, tails: Mapping[str, Tail]) -> None:
+        self.session = network.session
+        self.wanted = [each.name for each in self.session.get_inputs()]
         self.tails = dict(tails)
 
     @staticmethod
-    def network(folder: Path) -> Any:
+    def network(folder: Path) -> Opened:
         """Return the encoder that was written into ``folder``."""
         return ONNXEngine.network(folder)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from backprop.engines import Array
 from backprop.engines.onnx import open_session
+from backprop.engines.threads import threads
 
 __all__ = ["EMBEDDINGS", "EXACT", "POSITIONS", "QUICK", "SHAPE", "Memory", "Network", "Shape"]
 
@@ -56,7 +57,7 @@ class Network:
         self.embeddings: Array = np.load(folder / EMBEDDINGS, mmap_mode="r")
         places = folder / POSITIONS
         self.positions: Array | None = np.load(places) if places.exists() else None
-        self.exact = open_session(folder / EXACT)
+        self.exact = open_session(folder / EXACT, threads())
         self._quick: Any = None
         self.spare: deque[Array] = deque(maxlen=1)
         """Memory that is not in use: the system takes long to hand out so much anew."""
@@ -73,7 +74,7 @@ class Network:
     def quick(self) -> Any:
         """The network in 8 bits."""
         if self._quick is None:
-            self._quick = open_session(self.folder / QUICK)
+            self._quick = open_session(self.folder / QUICK, threads())
         return self._quick
 
     def take(self, size: int) -> Array:

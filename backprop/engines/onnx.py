@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,24 @@ from backprop.engines import Array
 from backprop.engines.threads import settle, threads
 from backprop.optional import require
 
-__all__ = ["FILE", "ONNXEngine", "open_session"]
+__all__ = ["FILE", "ONNXEngine", "Opened", "open_session"]
+
+
+class Opened:
+    """A file of a network and its session.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.session = open_session(path, threads())
+
+    @functools.cached_property
+    def single(self) -> Any:
+        """A session that computes on the thread that calls it; weights are loaded twice."""
+        return open_session(self.path, 1)
 
 
 class ONNXEngine:
@@ -20,18 +38,27 @@ class ONNXEngine:
 
     Args:
         network: see ``network``.
+        session: of the network; by default the one that uses all cores.
     """
 
     batch_tokens = 1024
 
-    def __init__(self, network: Any) -> None:
-        self.session = network
-        self.wanted = [each.name for each in network.get_inputs()]
+    def __init__(self, network: Opened, session: Any = None) -> None:
+        self.opened = network
+        self.session = network.session if session is None else session
+        self.wanted = [each.name for each in self.session.get_inputs()]
 
     @staticmethod
-    def network(folder: Path) -> Any:
-        """Return a session of the function that was exported into ``folder``."""
-        return open_session(folder / FILE)
+    def network(folder: Path) -> Opened:
+        """Return the function that was exported into ``folder``."""
+        return Opened(folder / FILE)
+
+    @property
+    def single(self) -> ONNXEngine | None:
+        """The same on one core a call, so that calls run side by side; None if it is large."""
+        if threads() == 1 or self.opened.path.stat().st_size > MOST_TWICE_BYTES:
+            return None
+        return ONNXEngine(self.opened, self.opened.single)
 
     def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:
         """Return the function's result for one batch, float32."""
@@ -40,15 +67,18 @@ class ONNXEngine:
         return found
 
 
+MOST_TWICE_BYTES = 2**26
+"""Largest file that is loaded a second time."""
+
 FILE = "network.onnx"
 
 
-def open_session(path: Path) -> Any:
-    """Return ONNX Runtime's session of a file."""
+def open_session(path: Path, count: int) -> Any:
+    """Return ONNX Runtime's session of a file, which computes with so many threads."""
     settle()
     runtime = require("onnxruntime", extra="fast")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = count
     options.inter_op_num_threads = 1
     # Threads wait awake between operators, but not between runs, when another engine needs the
     # cores.

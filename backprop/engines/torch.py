@@ -42,6 +42,7 @@ class TorchEngine:
     """
 
     batch_tokens = 4096
+    single = None
 
     def __init__(
         self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from backprop.engines import Array, Engine
+from backprop.engines.threads import threads
 from backprop.errors import InputError
-from backprop.handlers.batching import stacked
 from backprop.handlers.classifier import check_known
 from backprop.handlers.pixels import Pixels
 from backprop.handlers.probabilities import ranked, sigmoid, softmax
@@ -29,13 +30,34 @@ LabelScorer = Callable[[Array, Sequence[str]], Array]
 
 
 def look(engine: Engine, function: str, pixels: Pixels, pictures: Sequence[Picture]) -> Array:
-    """Return ``function`` of every picture, shape (len(pictures), width); at least one picture."""
+    """Return ``function`` of every picture, shape (len(pictures), width); at least one picture.
 
-    def run(batch: list[Picture]) -> Array:
-        return engine.run(function, pixel_values=pixels.arrays(batch))
+    Pictures are decoded while others are computed. Where the engine has a ``single``, which
+    computes on one core, each core does both for pictures of its own.
+    """
+    single = engine.single if len(pictures) > AT_ONCE else None
+    size = MAX_IMAGES if single is None else AT_ONCE
+    batches = [pictures[i : i + size] for i in range(0, len(pictures), size)]
+    if len(batches) == 1:
+        return engine.run(function, pixel_values=pixels.arrays(pictures))
+    if single is not None:
+        own = single
+        with ThreadPoolExecutor(threads()) as pool:
+            found = pool.map(lambda b: own.run(function, pixel_values=pixels.arrays(b)), batches)
+            return np.concatenate(list(found))
+    results = []
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(pixels.arrays, batches[0])
+        for following in [*batches[1:], None]:
+            arrays = coming.result()
+            if following is not None:
+                coming = pool.submit(pixels.arrays, following)
+            results.append(engine.run(function, pixel_values=arrays))
+    return np.concatenate(results)
 
-    alike = [1] * len(pictures)
-    return stacked(pictures, alike, run, max_rows=MAX_IMAGES)
+
+AT_ONCE = 4
+"""Pictures a core computes together."""
 
 
 class ImageVectors:

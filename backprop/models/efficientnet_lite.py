@@ -84,12 +84,23 @@ class SameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return shape (batch, channels, ceil(height / stride), ceil(width / stride))."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        padding: list[int] = []
-        for size in (x.shape[3], x.shape[2]):
-            total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-            padding += [total // 2, total - total // 2]
-        return super().forward(functional.pad(x, padding) if any(padding) else x)
+        # As Python's numbers, so that an exported network has them as constants.
+        (top, bottom), (left, right) = (
+            self._padding(int(size), i) for i, size in enumerate(x.shape[2:])
+        )
+        even = top == bottom and left == right
+        if not even:
+            x = functional.pad(x, [left, right, top, bottom])
+        padding = (top, left) if even else 0
+        return functional.conv2d(
+            x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+
+    def _padding(self, size: int, dimension: int) -> tuple[int, int]:
+        """Return how much is added before and after one dimension."""
+        kernel, stride = self.kernel_size[dimension], self.stride[dimension]
+        total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+        return total // 2, total - total // 2
 
 
 class ConvNorm(nn.Module):
