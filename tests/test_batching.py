@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backprop.handlers.batching import MAX_ROWS, TOKEN_BUDGET, in_batches, stacked
+from backprop.handlers.batching import LEAST_SHARE, MAX_ROWS, TOKEN_BUDGET, in_batches, stacked
 
 
 def batches_of(lengths: list[int], **limits: int) -> list[list[int]]:
@@ -29,18 +29,25 @@ def test_limits_and_order_hold_for_any_lengths(
     flat = [length for batch in batches for length in batch]
     assert flat == sorted(lengths, reverse=True)
     for one, two in zip(batches, batches[1:], strict=False):
-        # The next one did not fit any more.
-        assert len(one) == max_rows or (len(one) + 1) * max(one) > budget, (one, two)
+        # The next one did not fit any more, or is too short for a batch that is large enough.
+        full = len(one) == max_rows or (len(one) + 1) * max(one) > budget
+        large = len(one) * max(one) > budget // 4
+        assert full or (large and max(two) < LEAST_SHARE * max(one)), (one, two)
 
 
 def test_the_longest_run_first_with_those_of_like_length() -> None:
     lengths = [1, 10, 2, 9, 1, 10]
-    assert batches_of(lengths, budget=20) == [[10, 10], [9, 2], [1, 1]]
+    assert batches_of(lengths, budget=20) == [[10, 10], [9], [2, 1, 1]]
 
 
 def test_padded_tokens_count_not_real_ones() -> None:
-    assert batches_of([10, 1, 1], budget=20) == [[10, 1], [1]]
-    assert batches_of([10, 1, 1], budget=30) == [[10, 1, 1]]
+    assert batches_of([10, 9, 9], budget=20) == [[10, 9], [9]]
+    assert batches_of([10, 9, 9], budget=30) == [[10, 9, 9]]
+
+
+def test_much_shorter_rows_wait_once_there_are_enough() -> None:
+    assert batches_of([10, 5, 5], budget=39) == [[10], [5, 5]]
+    assert batches_of([10, 5, 5], budget=40) == [[10, 5, 5]]
 
 
 def test_one_item_over_the_budget_runs_alone() -> None:

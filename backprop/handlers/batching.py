@@ -9,7 +9,7 @@ import numpy as np
 
 from backprop.engines import Array
 
-__all__ = ["TOKEN_BUDGET", "in_batches", "stacked"]
+__all__ = ["LEAST_SHARE", "TOKEN_BUDGET", "in_batches", "stacked"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,6 +18,9 @@ TOKEN_BUDGET = 4096
 """Padded tokens a batch: enough to fill a CPU's matrix kernels, small enough for its caches."""
 
 MAX_ROWS = 128
+
+LEAST_SHARE = 0.9
+"""Share of the longest row that others have at least, once there are enough of them."""
 
 
 def in_batches(
@@ -58,7 +61,10 @@ def _batches(lengths: Sequence[int], budget: int, max_rows: int) -> Iterator[lis
     batch: list[int] = []
     longest = 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) == max_rows or (len(batch) + 1) * longest > budget):
+        full = len(batch) == max_rows or (len(batch) + 1) * longest > budget
+        # A batch that is large enough does not take much shorter rows, most of which were padding.
+        apart = len(batch) * longest > budget // 4 and lengths[i] < LEAST_SHARE * longest
+        if batch and (full or apart):
             yield batch
             batch = []
         longest = lengths[i] if not batch else longest

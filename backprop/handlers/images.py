@@ -56,7 +56,7 @@ def look(engine: Engine, function: str, pixels: Pixels, pictures: Sequence[Pictu
     return np.concatenate(results)
 
 
-AT_ONCE = 4
+AT_ONCE = 8
 """Pictures a core computes together."""
 
 
