@@ -15,6 +15,7 @@ import backprop
 from backprop import inputs
 from backprop.data import read
 from backprop.engines import Decoding, decoder, guessing
+from backprop.engines.encoder import ONNXEncoder
 from backprop.engines.tails import Linear, Tail
 from backprop.errors import ArtefactError, InputError
 from backprop.finetuning import heads
@@ -208,6 +209,45 @@ def test_inputs_of_the_last_layer_are_those_of_torch(
     assert torch.allclose(found[0].inputs, found[1].inputs, atol=1e-5)
     assert not torch.equal(found[0].inputs, found[1].inputs)  # another engine
     assert torch.equal(found[1].inputs, found[2].inputs)
+
+
+def test_frozen_vectors_are_read_back_until_the_weights_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heads, "MANY_ROWS", 1)
+    monkeypatch.setattr("backprop.finetuning.frozen.MOST_BYTES", 2**20)
+    model: Any = load_folder(tiny.folder("bert_classifier"))
+    task = backprop.TextClassification(model)
+    texts = [f"the cat {word}" * (1 + len(word) % 3) for word in "sat ran ate saw met".split()]
+    data = read("text-classification", {"texts": texts, "labels": ["x", "y", "x", "y", "x"]})
+    objective = objective_for(data)(model, data, {}, Answers(task.run, {}, written=False))
+    objective.prepare()
+    layer = model.head("text-classification")
+    ran: list[int] = []
+    run = ONNXEncoder.run
+
+    def counted(self: Any, function: str, **arrays: Any) -> Any:
+        ran.append(len(arrays["input_ids"]))
+        return run(self, function, **arrays)
+
+    def cached(rows: list[int]) -> tuple[int, Any]:
+        before = len(ran)
+        found = heads.cache(objective, layer, rows).inputs
+        # Those before are the probes of the conversion.
+        return sum(ran[before + 2 :]), found
+
+    monkeypatch.setattr(ONNXEncoder, "run", counted)
+    assert cached([0, 1, 2])[0] == 3
+    count, first = cached([4, 2, 0])
+    assert count == 1
+    count, again = cached([0, 2, 4])
+    assert count == 0
+    assert torch.equal(first.flip(0), again)
+    with torch.no_grad():
+        model.model.bert.embeddings.word_embeddings.weight.mul_(1.5)
+    count, other = cached([0, 2, 4])
+    assert count == 3
+    assert not torch.allclose(again, other, atol=1e-3)
 
 
 def test_label_vectors_are_kept_until_the_weights_change() -> None:

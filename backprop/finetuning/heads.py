@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from backprop.engines import Array
+from backprop.finetuning.frozen import Frozen, keys_of
 from backprop.finetuning.objectives import Objective
 from backprop.losses import classification_loss
 from backprop.models.base import BaseModel
-from backprop.models.fast import before_last
+from backprop.models.fast import BeforeLast, before_last
 from backprop.models.hf import TEXT_INPUTS
 
 __all__ = ["Cached", "Head", "cache", "logits_of", "solvable", "solve"]
@@ -98,7 +102,7 @@ def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached
     """Return what reaches ``layer`` for each of ``rows``, in their order.
 
     The model is run once, without dropout, augmentation or gradients; of many texts by a fast
-    engine, where one gives the same.
+    engine, where one gives the same, and only those that were not encoded before.
     """
     place = {row: i for i, row in enumerate(rows)}
     inputs = torch.empty(len(rows), layer.in_features)
@@ -106,10 +110,7 @@ def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached
     model, task = objective.model, objective.data.task
     engine = before_last(model, task, layer) if len(rows) >= MANY_ROWS else None
     if engine is not None:
-        for own, batch in objective.batches(rows):
-            arrays = {name: batch[name].numpy() for name in TEXT_INPUTS if name in batch}
-            found = torch.from_numpy(engine.run("inputs", **arrays))
-            inputs[[place[row] for row in own]] = found
+        _encode(engine, objective, rows, inputs)
         return Cached(inputs, objective.class_targets(rows))
     with _listening(layer) as heard, torch.inference_mode():
         for own, batch in objective.batches(rows):
@@ -117,6 +118,28 @@ def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached
             objective.model.training_step(objective.inputs(batch))
             inputs[[place[row] for row in own]] = torch.cat(heard).float().cpu()
     return Cached(inputs, objective.class_targets(rows))
+
+
+def _encode(before: BeforeLast, objective: Objective, rows: Sequence[int], inputs: Tensor) -> None:
+    """Fill ``inputs``, in the order of ``rows``, from what is kept on disk and by the engine."""
+    frozen = Frozen(before.identity)
+    known = frozen.read()
+    keys: dict[int, bytes] = {}
+    for own, batch in objective.batches(rows):
+        keys.update(zip(own, keys_of(_arrays(batch)), strict=True))
+    new: dict[bytes, Array] = {}
+    for own, batch in objective.batches([row for row in rows if keys[row] not in known]):
+        vectors = before.engine.run("inputs", **_arrays(batch))
+        new.update(zip([keys[row] for row in own], vectors, strict=True))
+    if new:
+        frozen.add(list(new), np.stack(list(new.values())))
+    known.update(new)
+    for i, row in enumerate(rows):
+        inputs[i] = torch.from_numpy(known[keys[row]])
+
+
+def _arrays(batch: Any) -> dict[str, NDArray[Any]]:
+    return {name: batch[name].numpy() for name in TEXT_INPUTS if name in batch}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backprop.engines import Array, Decoding
+from backprop.engines import Array, Decoding, Engine
 from backprop.engines.tails import Linear, Tail
 from backprop.engines.torch import Split, TorchEngine, weights_version
 from backprop.engines.torch_generator import TorchGenerator
@@ -36,7 +36,7 @@ from backprop.progress import progress
 if TYPE_CHECKING:
     from backprop.models.base import BaseModel, Handler
 
-__all__ = ["before_last", "faster", "loaded_as", "parts_of"]
+__all__ = ["BeforeLast", "before_last", "faster", "loaded_as", "parts_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,21 @@ def faster(model: BaseModel, task: str, handler: Handler) -> Handler:
     return found
 
 
-def before_last(model: BaseModel, task: str, layer: nn.Linear) -> Any:
-    """Return an engine whose function ``inputs`` gives what reaches the last layer of a task.
+@dataclass(frozen=True)
+class BeforeLast:
+    """What computes up to a last layer.
+
+    Args:
+        engine: its function ``inputs`` gives what reaches the layer.
+        identity: a hash of all weights in it.
+    """
+
+    engine: Engine
+    identity: str
+
+
+def before_last(model: BaseModel, task: str, layer: nn.Linear) -> BeforeLast | None:
+    """Return an engine that gives what reaches the last layer of a task.
 
     Args:
         model: answers ``task`` by logits.
@@ -114,8 +127,12 @@ def before_last(model: BaseModel, task: str, layer: nn.Linear) -> Any:
     if not unit.tails:
         return None
     tail = tail_of(split)
-    shorter = replace(unit, tails={"inputs": Tail(tail.pool, tail.steps[:-1])})
-    return shorter.open(lambda: engine)
+    shorter = Tail(tail.pool, tail.steps[:-1])
+    identity = hashlib.sha256(json.dumps([unit.engine, unit.key, shorter.plan()]).encode())
+    for name, array in sorted(shorter.arrays().items()):
+        identity.update(name.encode() + array.tobytes())
+    opened = replace(unit, tails={"inputs": shorter}).open(lambda: engine)
+    return BeforeLast(opened, identity.hexdigest())
 
 
 def _may_be_converted(model: BaseModel) -> bool:
