@@ -35,6 +35,15 @@ class Picture:
     source: Path | bytes | Image.Image
     where: str
 
+    def load(self) -> None:
+        """Read the pixels of a caller's own image, which two threads can't do at once.
+
+        Raises:
+            InputError: the pixel data is damaged.
+        """
+        if isinstance(self.source, Image.Image):
+            self.rgb()
+
     def rgb(self) -> Image.Image:
         """Return the pixels: mode RGB, upright, first frame; the source stays as it was.
 

@@ -125,7 +125,7 @@ class ColourEngine:
     """
 
     batch_tokens = 4096
-    single = None
+    single: ColourEngine | None = None
 
     def __init__(self, matrix: Array, bias: Array | float = 0.0) -> None:
         self.matrix = matrix

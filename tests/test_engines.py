@@ -4,18 +4,21 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import backprop
 from backprop import inputs
 from backprop.data import read
-from backprop.engines import Decoding, decoder, guessing
+from backprop.engines import Decoding, decoder, guessing, to_decoder
 from backprop.engines.encoder import ONNXEncoder
+from backprop.engines.onnx import ONNXEngine
 from backprop.engines.tails import Linear, Tail
 from backprop.errors import ArtefactError, InputError
 from backprop.finetuning import heads
@@ -139,6 +142,101 @@ def test_writers_write_what_torch_writes(kind: str, decoding: Decoding) -> None:
     # Each alone as in the batch.
     alone = [quick.generate([prompt], decoding)[0] for prompt in prompts]
     assert [[each.tokens for each in row] for row in alone] == tokens[0]
+
+
+def test_beams_that_sample_have_others_to_go_on_with() -> None:
+    model: Any = load_folder(tiny.folder("gpt2"))
+    quick = model.handler("text-generation").writer.generator
+    prompt = model.tokenizer("the cat")["input_ids"]
+    for own in (
+        Decoding(6, sample=True, beams=2, sequences=2, top_k=1, scored=True, seed=1),
+        Decoding(6, sample=True, beams=2, sequences=2, top_p=0.01, scored=True, seed=1),
+    ):
+        [found] = quick.generate([prompt], own)
+        assert all(each.score > -50 for each in found)
+
+
+def test_what_may_come_next_is_obeyed_even_against_other_rules() -> None:
+    model: Any = load_folder(tiny.folder("gpt2"))
+    quick = model.handler("text-generation").writer.generator
+    prompt = model.tokenizer("the cat")["input_ids"]
+    [end, *_] = quick.ends
+    [[found]] = quick.generate([prompt], Decoding(5, min_new=3), lambda *_: [end])
+    assert found.tokens == []
+    with pytest.raises(InputError, match="No token may come next"):
+        quick.generate([prompt], Decoding(5), lambda *_: [])
+
+
+def test_a_prompt_without_room_is_refused() -> None:
+    model: Any = load_folder(tiny.folder("gpt2"))
+    quick = model.handler("text-generation").writer.generator
+    with pytest.raises(InputError, match="has 0 tokens"):
+        quick.generate([[]], Decoding(5))
+    with pytest.raises(InputError, match="room for 1 to 256"):
+        quick.generate([[5] * 200], Decoding(60))
+
+
+def test_calls_from_several_threads_do_not_mix() -> None:
+    model: Any = load_folder(tiny.folder("llama_chat"))
+    quick = model.handler("text-generation").writer.generator
+    prompts = [model.tokenizer(text)["input_ids"] for text in probes.TEXTS] * 4
+    wanted = [quick.generate([own], Decoding(30)) for own in prompts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda own: quick.generate([own], Decoding(30)), prompts)) == wanted
+
+
+def test_a_decoder_whose_heads_onnx_runtime_does_not_know_answers_all_the_same() -> None:
+    config = GPT2Config(n_embd=36, n_head=3, n_layer=1, vocab_size=512, n_positions=64)
+    model: Any = load_folder(tiny.folder("gpt2"))
+    wanted = model.torch_handler("text-generation").writer.generator.module
+    assert to_decoder.converts(wanted)
+    odd = GPT2LMHeadModel(config)
+    assert not to_decoder.converts(odd)
+
+
+@pytest.mark.parametrize("rule", [{"no_repeat_ngram_size": 2}, {"guidance_scale": 1.5}])
+def test_rules_that_only_torch_heeds_stay_on_torch(rule: dict[str, Any]) -> None:
+    model: Any = load_folder(tiny.folder("gpt2"))
+    for name, value in rule.items():
+        setattr(model.model.generation_config, name, value)
+    assert model.handler("text-generation") is model.torch_handler("text-generation")
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [(ST, "text-vectorisation"), ("llama_chat", "text-generation"), ("gpt2", "text-generation")],
+)
+def test_8_bits_are_near_and_smaller(
+    kind: str, task: str, caplog: pytest.LogCaptureFixture, cache: Path
+) -> None:
+    model: Any = load_folder(tiny.folder(kind))
+    plain = model.handler(task)
+    model.precision = "int8"
+    with caplog.at_level(logging.INFO, logger="backprop"):
+        coarse = model.handler(task)
+    assert coarse is not plain
+    said = [record.message for record in caplog.records if "8 bits" in record.message]
+    assert said and float(said[-1].split("cosine of ")[1].split()[0].rstrip(".")) > 0.97
+    spec = SPECS[task]
+    given = {**probes.batch(probes.rows(spec), spec), **probes.short(spec)}
+    found = model(dict(given), task=task)
+    assert len(found) == len(probes.rows(spec))
+    if task == "text-vectorisation":
+        model.precision = "float32"
+        exact = np.asarray(model(dict(given), task=task))
+        cosines = (np.asarray(found) * exact).sum(1)
+        assert 0.97 < cosines.min() < 0.99999
+
+
+def test_8_bits_are_refused_where_there_are_none() -> None:
+    model: Any = load_folder(tiny.folder("t5"))
+    model.precision = "int8"
+    with pytest.raises(InputError, match="can't run on int8"):
+        model({"text": "a cat"}, task="text-generation")
+    with pytest.raises(InputError, match="precision must be one of float32, int8"):
+        backprop.TextGeneration(precision="int4")
+    with pytest.raises(InputError, match="leave engine out"):
+        backprop.TextGeneration(precision="int8", engine="torch")
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama_chat", "t5", "bart"])
@@ -305,9 +403,15 @@ def test_a_conversion_that_differs_is_discarded_and_torch_answers(
 ) -> None:
     broken = Tail.__call__
     monkeypatch.setattr(Tail, "__call__", lambda self, *given: broken(self, *given) + 0.3)
-    model = STModel(tiny.folder(ST))
+    model: Any = STModel(tiny.folder(ST))
     with caplog.at_level(logging.WARNING):
         handler = model.handler("text-vectorisation")
+    # The exported network has no part in NumPy that could be wrong.
+    assert type(handler.engine) is ONNXEngine
+    run = ONNXEngine.run
+    monkeypatch.setattr(ONNXEngine, "run", lambda *given, **arrays: run(*given, **arrays) + 0.3)
+    model = STModel(tiny.folder(ST))
+    handler = model.handler("text-vectorisation")
     assert handler is model.torch_handler("text-vectorisation")
     assert "was discarded" in caplog.text
     model.engine = "ctranslate2"

@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from backprop.errors import InputError
+from backprop.handlers.images import look
+from backprop.handlers.pixels import Pixels
 from backprop.pictures import MAX_PIXELS, describe, open_picture
 from tests import tiny
+from tests.fakes import ColourEngine
 
 PHOTO = tiny.photo(3, (40, 24))
 
@@ -383,3 +386,17 @@ def test_damaged_files_give_pixels_or_our_error(
     except InputError:
         return
     assert image.mode == "RGB"
+
+
+def test_one_image_that_is_not_read_yet_serves_many_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((300, 200), 90).convert("RGB").save(path)
+    pixels = Pixels(None, 32, (32, 32), 3, 1 / 255, (0.5,) * 3, (0.5,) * 3)
+    engine = ColourEngine(np.eye(3, dtype=np.float32))
+    engine.single = engine
+    with Image.open(path) as image:
+        pictures = [open_picture(image, f"image[{i}]") for i in range(40)]
+        found = look(engine, "image_vectors", pixels, pictures)
+    with Image.open(path) as image:
+        wanted = look(engine, "image_vectors", pixels, [open_picture(image, "image")])
+    assert np.array_equal(found, np.repeat(wanted, 40, axis=0))

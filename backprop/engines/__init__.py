@@ -29,6 +29,7 @@ __all__ = [
     "ASKED",
     "ENCODERS",
     "ENGINES",
+    "PRECISIONS",
     "WRITERS",
     "Allowed",
     "Array",
@@ -57,6 +58,9 @@ WRITERS = {
     "translator": "backprop.engines.ctranslate2_text:CTranslate2Translator",
 }
 """The same for what writes: decoders on ONNX Runtime or CTranslate2, and encoder-decoders."""
+
+PRECISIONS = ("float32", "int8")
+"""Of weights: as they are, or in 8 bits with a scale for every 32 of them."""
 
 ASKED = ("auto", *ENGINES)
 """What can be asked for; ``auto`` is the fastest that gives torch's results."""

@@ -91,7 +91,10 @@ class Beams:
         """Return (beam, token, total) of the best continuations, enough for all to end but one."""
         count = max(2, 1 + len(self.rules.ends)) * self.rows
         flat = scores.reshape(-1)
-        drawn = flat if self.noise is None else flat + self.noise.at(step)
+        drawn = flat
+        if self.noise is not None:
+            drawn = flat + self.noise.at(step)
+            self.noise.forget(step + 1)
         top = np.argpartition(drawn, -count)[-count:]
         top = top[np.argsort(-drawn[top], kind="stable")]
         width = scores.shape[1]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.engines import Array, Decoding, Generation
+from backprop.errors import InputError
 
 __all__ = ["Next", "Noise", "Rules", "Single", "log_softmax"]
 
@@ -26,22 +27,30 @@ class Rules:
         decoding: how to choose.
         prompt: tokens before the new ones.
         ends: tokens that end a text.
-        ends_at_limit: whether the last token there is room for is always one of them.
+        forced: tokens one of which is always the last that there is room for.
         allowed: which tokens may come next; any by default.
     """
 
     decoding: Decoding
     prompt: Sequence[int]
     ends: frozenset[int]
-    ends_at_limit: bool = False
+    forced: Sequence[int] = ()
     allowed: Next | None = None
 
     def scores(self, logits: Array, tokens: Sequence[int]) -> Array:
-        """Return the scores of a row's next token, shape (vocabulary,); logits stay as they are."""
-        own, ends = self.decoding, list(self.ends)
+        """Return the scores of a row's next token, shape (vocabulary,).
+
+        Logits stay as they are, and are what is returned where there is no rule.
+
+        Raises:
+            InputError: no token is allowed.
+        """
+        own = self.decoding
+        # Some models name an end that they have no logit for.
+        ends = [end for end in self.ends if end < len(logits)]
         penalised = own.repetition_penalty != 1
         early = len(tokens) < own.min_new
-        last = self.ends_at_limit and len(tokens) == own.max_new - 1
+        last = bool(self.forced) and len(tokens) == own.max_new - 1
         if not (penalised or early or last or own.sample or self.allowed):
             return logits
         scores = logits.astype(np.float32)
@@ -55,8 +64,11 @@ class Rules:
             scores = _only(scores, self.allowed(tokens))
         if last:
             scores = np.full_like(scores, -np.inf)
-            scores[ends] = 0
-        return _warped(scores, own) if own.sample else scores
+            scores[list(self.forced)] = 0
+        if not own.sample:
+            return scores
+        # Beams need others to go on with where all ends are likeliest.
+        return _warped(scores, own, least=1 if own.beams == 1 else len(self.ends) + 1)
 
     def end(self, tokens: Sequence[int]) -> bool:
         """Whether a row ends with its newest token."""
@@ -77,21 +89,25 @@ class Rules:
 
 
 def _only(scores: Array, allowed: Sequence[int]) -> Array:
+    """Return scores of what is allowed alone, even if it was ruled out before."""
+    if not len(allowed):
+        raise InputError("No token may come next; allow one at least.")
+    own = list(allowed)
     found = np.full_like(scores, -np.inf)
-    found[list(allowed)] = scores[list(allowed)]
+    found[own] = scores[own] if np.isfinite(scores[own]).any() else 0
     return found
 
 
-def _warped(scores: Array, decoding: Decoding) -> Array:
-    """Return scores for sampling: by temperature, then of the likeliest only."""
+def _warped(scores: Array, decoding: Decoding, *, least: int) -> Array:
+    """Return scores for sampling: by temperature, then of the likeliest only, so many at least."""
     scores = scores / np.float32(decoding.temperature)
-    if 0 < decoding.top_k < len(scores):
-        least = np.partition(scores, -decoding.top_k)[-decoding.top_k]
-        scores[scores < least] = -np.inf
+    top_k = max(decoding.top_k, least) if decoding.top_k else 0
+    if 0 < top_k < len(scores):
+        scores[scores < np.partition(scores, -top_k)[-top_k]] = -np.inf
     if decoding.top_p < 1:
         order = np.argsort(scores, kind="stable")
         sums = np.cumsum(np.exp(log_softmax(scores[order]), dtype=np.float64))
-        unlikely = order[:-1][sums[:-1] <= 1 - decoding.top_p]
+        unlikely = order[:-least][sums[:-least] <= 1 - decoding.top_p]
         scores[unlikely] = -np.inf
     return scores
 

@@ -26,7 +26,7 @@ class CTranslate2Generator:
     Args:
         network: see ``network``.
         ends: tokens that end a text.
-        ends_at_limit: whether the last token there is room for is always one of them.
+        forced: tokens one of which is always the last that there is room for.
         torch: returns the generator for all else; called when it is first needed.
     """
 
@@ -40,12 +40,12 @@ class CTranslate2Generator:
         network: Any,
         *,
         ends: Sequence[int],
-        ends_at_limit: bool = False,
+        forced: Sequence[int] = (),
         torch: Callable[[], Generator],
     ) -> None:
         self.model = network
         self.ends = frozenset(ends)
-        self.ends_at_limit = ends_at_limit
+        self.ends_at_limit = bool(forced)
         self._torch = torch
         self._others: Generator | None = None
 

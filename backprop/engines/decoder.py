@@ -18,6 +18,7 @@ from backprop.engines.beams import Beams
 from backprop.engines.choosing import Next, Noise, Rules, Single
 from backprop.engines.guessing import Guesses
 from backprop.engines.memory import Memory, Network
+from backprop.errors import InputError
 
 __all__ = ["ONNXDecoder"]
 
@@ -35,7 +36,8 @@ class ONNXDecoder:
     Args:
         decoder: see ``network``.
         ends: tokens that end a text.
-        ends_at_limit: whether the last token there is room for is always one of them.
+        forced: tokens one of which is always the last that there is room for.
+        exact: whether tokens are those of the exact network, or of the one in 8 bits.
         torch: not needed: this engine knows all of ``Decoding``.
     """
 
@@ -47,12 +49,15 @@ class ONNXDecoder:
         decoder: Network,
         *,
         ends: Sequence[int],
-        ends_at_limit: bool = False,
+        forced: Sequence[int] = (),
+        exact: bool = True,
         torch: object = None,
     ) -> None:
         self.decoder = decoder
+        self.exact = exact
         self.ends = frozenset(ends)
-        self.ends_at_limit = ends_at_limit
+        self.forced = list(forced)
+        decoder.session(exact)  # so that what can't be opened is known at once
 
     @staticmethod
     def network(folder: Path) -> Network:
@@ -62,7 +67,16 @@ class ONNXDecoder:
     def generate(
         self, prompts: Sequence[Sequence[int]], decoding: Decoding, allowed: Allowed | None = None
     ) -> list[list[Generation]]:
-        """Return the generations of each prompt, best first."""
+        """Return the generations of each prompt, best first.
+
+        Args:
+            prompts: token ids, one at least.
+            decoding: how to choose.
+            allowed: which tokens may come next, given a prompt's number and its new tokens.
+
+        Raises:
+            InputError: a prompt is empty, or there is no room for it and what is to be written.
+        """
         rows = [
             self._groups(prompt, decoding, None if allowed is None else partial(allowed, i))
             for i, prompt in enumerate(prompts)
@@ -70,6 +84,16 @@ class ONNXDecoder:
         for _ in self._run([group for own in rows for group in own]):
             pass
         return [[each for group in own for each in group.results()] for own in rows]
+
+    def logits(self, tokens: Sequence[int]) -> Array:
+        """Return the logits after the tokens, shape (vocabulary,)."""
+        memory = Memory(self.decoder, 1, len(tokens), exact=self.exact)
+        try:
+            [logits] = memory.read(0, tokens, {})
+            found: Array = logits
+            return found
+        finally:
+            memory.close()
 
     def stream(self, prompt: Sequence[int], decoding: Decoding) -> Iterator[int]:
         """Yield the new tokens of one prompt as they come, without the end token."""
@@ -84,7 +108,13 @@ class ONNXDecoder:
     def _groups(
         self, prompt: Sequence[int], decoding: Decoding, allowed: Next | None
     ) -> list[Group]:
-        rules = Rules(decoding, prompt, self.ends, self.ends_at_limit, allowed)
+        places = self.decoder.shape.places
+        if not prompt or len(prompt) + decoding.max_new - 1 > places:
+            raise InputError(
+                f"The prompt has {len(prompt)} tokens and {decoding.max_new} are to be written; "
+                f"the model has room for 1 to {places} in all."
+            )
+        rules = Rules(decoding, prompt, self.ends, self.forced, allowed)
         size = self.decoder.shape.vocabulary
         if decoding.beams > 1:
             noise = Noise(decoding.seed, 0, size * decoding.beams) if decoding.sample else None
@@ -103,7 +133,7 @@ class ONNXDecoder:
         """
         if not groups:
             return
-        waiting, batch = deque(groups), _Batch(self.decoder, groups)
+        waiting, batch = deque(groups), _Batch(self.decoder, groups, exact=self.exact)
         try:
             while waiting or batch.active:
                 batch.admit(waiting)
@@ -118,14 +148,14 @@ class ONNXDecoder:
 class _Batch:
     """Groups that write together, the rows of each after those of the one before."""
 
-    def __init__(self, decoder: Network, groups: Sequence[Group]) -> None:
+    def __init__(self, decoder: Network, groups: Sequence[Group], *, exact: bool) -> None:
         shape = decoder.shape
         room = max(len(own.rules.prompt) + own.rules.decoding.max_new for own in groups)
         size = 8 * shape.layers * shape.kv_heads * shape.head_size * room
         self.width = groups[0].rows
         most = min(MOST_ROWS, max(MOST_BYTES // size, 1))
         self.most = min(max(most // self.width, 1), len(groups))
-        self.memory = Memory(decoder, self.most * self.width, room)
+        self.memory = Memory(decoder, self.most * self.width, room, exact=exact)
         self.active: list[Group] = []
         self.guesses = Guesses()
 

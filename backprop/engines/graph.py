@@ -25,7 +25,7 @@ BLOCK = 32
 
 
 class Graph:
-    """A graph that grows; each operator returns the name of what it gives.
+    """A graph that grows, written when its ``with`` ends; operators return what they give, by name.
 
     Args:
         path: of the file to write; weights go beside it.
@@ -130,10 +130,16 @@ class Graph:
             found = self.op("MatMul", values, self.weight(weight.T))
         return found if bias is None else self.op("Add", found, self.weight(bias))
 
-    def save(self) -> None:
-        """Write the graph."""
-        helper = self.onnx.helper
+    def __enter__(self) -> Graph:
+        """Return the graph, to be filled."""
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Write the graph, unless something failed; its weights are written."""
         self.file.close()
+        if failure is not None:
+            return
+        helper = self.onnx.helper
         graph = helper.make_graph(self.nodes, "network", self.inputs, self.outputs, self.weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(RUNTIME, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR)

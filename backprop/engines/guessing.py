@@ -3,7 +3,8 @@
 Writing one token reads every weight from memory, and takes as long as checking eight. So some are
 guessed: what followed the same words before, or what the same network writes in 8 bits, which reads
 a quarter of the memory. The exact network checks them in one run; what it would not have written
-itself is dropped. So results are those of the exact network.
+itself is dropped. So results are those of the exact network, but for the last bits of its scores,
+which differ between one token at a time and several.
 
 Sources: speculative decoding, Leviathan et al. 2022, arXiv:2211.17192; here the choice at a
 position is a function of its scores (samples add noise that is fixed for the position), so that a
@@ -50,6 +51,8 @@ class Guesses:
 
     def pays(self, memory: Memory, group: Single) -> bool:
         """Whether to guess now: guesses were mostly right, and there is enough left to write."""
+        if not (memory.exact and memory.network.has_quick):
+            return False
         self.pause -= 1
         return self.pause < 0 and group.left > (2 if memory.network.is_quick else LEAST_TO_OPEN)
 

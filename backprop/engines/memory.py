@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +35,9 @@ MOST_KNOWN_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a decoder."""
+    """Sizes of a decoder; ``places`` is the most tokens of a row."""
 
+    places: int
     width: int
     layers: int
     heads: int
@@ -57,25 +59,31 @@ class Network:
         self.embeddings: Array = np.load(folder / EMBEDDINGS, mmap_mode="r")
         places = folder / POSITIONS
         self.positions: Array | None = np.load(places) if places.exists() else None
-        self.exact = open_session(folder / EXACT, threads())
-        self._quick: Any = None
+        self.sessions: dict[bool, Any] = {}
+        self.lock = threading.Lock()
         self.spare: deque[Array] = deque(maxlen=1)
         """Memory that is not in use: the system takes long to hand out so much anew."""
 
-        self.known: tuple[NDArray[np.int64], Array] = np.zeros(0, np.int64), np.zeros(0)
-        """The prompt that was read last, and its keys and values."""
+        self.known: dict[bool, tuple[NDArray[np.int64], Array]] = {}
+        """The prompt that was read last, and its keys and values, by network."""
+
+    def session(self, exact: bool) -> Any:
+        """Return the exact network's session, or that of the one in 8 bits."""
+        with self.lock:
+            if exact not in self.sessions:
+                path = self.folder / (EXACT if exact else QUICK)
+                self.sessions[exact] = open_session(path, threads())
+            return self.sessions[exact]
+
+    @property
+    def has_quick(self) -> bool:
+        """Whether there is a network in 8 bits: open, or in its file still."""
+        return self.is_quick or (self.folder / QUICK).exists()
 
     @property
     def is_quick(self) -> bool:
         """Whether the network in 8 bits is open."""
-        return self._quick is not None
-
-    @property
-    def quick(self) -> Any:
-        """The network in 8 bits."""
-        if self._quick is None:
-            self._quick = open_session(self.folder / QUICK, threads())
-        return self._quick
+        return False in self.sessions
 
     def take(self, size: int) -> Array:
         """Return an array of at least so many numbers, whatever they are."""
@@ -105,11 +113,13 @@ class Memory:
         network: whose.
         rows: most rows.
         room: most tokens a row.
+        exact: which network reads: the exact one, or the one in 8 bits.
     """
 
-    def __init__(self, network: Network, rows: int, room: int) -> None:
+    def __init__(self, network: Network, rows: int, room: int, *, exact: bool = True) -> None:
         shape = network.shape
         self.network = network
+        self.exact = exact
         self.past = np.zeros(rows, np.int32)
         size = (2 * shape.layers, rows, shape.kv_heads, room, shape.head_size)
         self.whole = network.take(math.prod(size))
@@ -129,7 +139,7 @@ class Memory:
 
         Args:
             row: its number.
-            prompt: tokens.
+            prompt: tokens, one at least.
             known: rows of this memory to the prompts that they begin with.
         """
         tokens = np.asarray(prompt, np.int64)
@@ -140,11 +150,11 @@ class Memory:
             end = start + PIECE
             end -= end == len(tokens) - 1  # so that none is left alone
             piece = tokens[None, start:end]
-            logits = _Step(self, True, row, 1, piece.shape[1], 1)(piece)
+            logits = _Step(self, self.exact, row, 1, piece.shape[1], 1)(piece)
             start = end
         kept = self.kept[:, row, :, : len(tokens)]
         if kept.nbytes <= MOST_KNOWN_BYTES:
-            self.network.known = tokens, kept.copy()
+            self.network.known[self.exact] = tokens, kept.copy()
         return logits
 
     def _recall(
@@ -155,7 +165,7 @@ class Memory:
         found = {other: min(common(tokens, own), most) for other, own in known.items()}
         other = max(found, key=found.__getitem__, default=row)
         here = found.get(other, 0)
-        earlier, kept = self.network.known
+        earlier, kept = self.network.known.get(self.exact, (tokens[:0], self.whole))
         there = min(common(tokens, earlier), most)
         if there > here:
             self.kept[:, row, :, :there] = kept[:, :, :there]
@@ -168,7 +178,7 @@ class Memory:
         tokens: NDArray[np.int64],
         *,
         first: int = 0,
-        exact: bool = True,
+        exact: bool | None = None,
         all_places: bool = False,
     ) -> Array:
         """Read tokens into some rows and return the logits after them.
@@ -176,17 +186,20 @@ class Memory:
         Args:
             tokens: shape (rows, length).
             first: number of the first row.
-            exact: by the exact network, or by the quick one.
+            exact: by which network, if not by the memory's own.
             all_places: whether logits after each token are wanted, not only after the last.
 
         Returns:
             Shape (rows or length, vocabulary); the next step of that size writes over it.
         """
         rows, length = tokens.shape
-        key = (exact, first, rows, length)
+        own = self.exact if exact is None else exact
+        key = (own, first, rows, length)
         if key not in self._steps:
+            # Other numbers of rows hardly come again: rows become fewer.
+            self._steps = {one: step for one, step in self._steps.items() if one[2] == rows}
             places = length if all_places else 1
-            self._steps[key] = _Step(self, exact, first, rows, length, places)
+            self._steps[key] = _Step(self, own, first, rows, length, places)
         return self._steps[key](tokens)
 
     def copy(self, row: int, to: int, length: int) -> None:
@@ -212,7 +225,7 @@ class _Step:
         self, memory: Memory, exact: bool, first: int, rows: int, length: int, places: int
     ) -> None:
         network = memory.network
-        self.session = network.exact if exact else network.quick
+        self.session = network.session(exact)
         self.memory = memory
         self.rows = slice(first, first + rows)
         picked = rows * places
@@ -221,14 +234,14 @@ class _Step:
         shape = network.shape
         self.vectors = np.zeros((rows, length, shape.width), np.float32)
         self.last = np.zeros(rows, np.int32)
-        self.total = np.zeros(1, np.int32)
+        self.longest = np.zeros(1, np.int32)
         self.pick = pick.astype(np.int64)
         self.logits = np.zeros((picked, shape.vocabulary), np.float32)
         self.binding = self.session.io_binding()
         inputs: dict[str, NDArray[Any]] = {
             "vectors": self.vectors,
-            "past": self.last,
-            "total": self.total,
+            "last": self.last,
+            "longest": self.longest,
         }
         for name, array in {**inputs, "pick": self.pick}.items():
             self._bind(self.binding.bind_input, name, array)
@@ -248,7 +261,7 @@ class _Step:
         self.vectors[:] = self.memory.network.vectors(tokens, past)
         # The operator wants what comes before the newest token, and the longest row in all.
         self.last[:] = past + tokens.shape[1] - 1
-        self.total[0] = self.last.max() + 1
+        self.longest[0] = self.last.max() + 1
         self.session.run_with_iobinding(self.binding)
         past += tokens.shape[1]
         return self.logits

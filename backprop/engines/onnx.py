@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,21 @@ class Opened:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.session = open_session(path, threads())
+        self.lock = threading.Lock()
+        self._single: Any = None
 
-    @functools.cached_property
+    @property
     def single(self) -> Any:
-        """A session that computes on the thread that calls it; weights are loaded twice."""
-        return open_session(self.path, 1)
+        """A session that computes on the thread that calls it; None if the files are large.
+
+        Its weights are loaded a second time.
+        """
+        with self.lock:
+            if self._single is None and self.path.exists():
+                size = sum(file.stat().st_size for file in self.path.parent.iterdir())
+                if size <= MOST_TWICE_BYTES:
+                    self._single = open_session(self.path, 1)
+            return self._single
 
 
 class ONNXEngine:
@@ -56,9 +66,8 @@ class ONNXEngine:
     @property
     def single(self) -> ONNXEngine | None:
         """The same on one core a call, so that calls run side by side; None if it is large."""
-        if threads() == 1 or self.opened.path.stat().st_size > MOST_TWICE_BYTES:
-            return None
-        return ONNXEngine(self.opened, self.opened.single)
+        session = self.opened.single if threads() > 1 else None
+        return None if session is None else ONNXEngine(self.opened, session)
 
     def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:
         """Return the function's result for one batch, float32."""
@@ -68,7 +77,7 @@ class ONNXEngine:
 
 
 MOST_TWICE_BYTES = 2**26
-"""Largest file that is loaded a second time."""
+"""Largest network that is loaded a second time."""
 
 FILE = "network.onnx"
 

@@ -25,12 +25,23 @@ UNKNOWN_RULES = (
     "bad_words_ids",
     "begin_suppress_tokens",
     "encoder_no_repeat_ngram_size",
-    "forced_bos_token_id",
+    "encoder_repetition_penalty",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "exponential_decay_length_penalty",
+    "guidance_scale",
+    "min_p",
     "no_repeat_ngram_size",
     "sequence_bias",
     "suppress_tokens",
+    "top_h",
+    "typical_p",
+    "watermarking_config",
 )
 """Of a generation configuration, what only torch heeds."""
+
+NEUTRAL: tuple[Any, ...] = (None, False, 0, 1, [])
+"""Values of such rules that change nothing."""
 
 ACTIVATIONS = frozenset({"gelu", "relu", "gelu_new", "gelu_fast", "silu", "swish", "tanh"})
 
@@ -46,7 +57,9 @@ def converts(encoder: nn.Module) -> bool:
 
 def obeys(module: Any) -> bool:
     """Return whether all rules in a model's generation configuration are known here."""
-    return not any(getattr(module.generation_config, rule, None) for rule in UNKNOWN_RULES)
+    own = module.generation_config
+    neutral = all(getattr(own, rule, None) in NEUTRAL for rule in UNKNOWN_RULES)
+    return neutral and own.forced_bos_token_id is None
 
 
 def writer_of(module: Any) -> str:

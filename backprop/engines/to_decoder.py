@@ -43,13 +43,12 @@ def write(module: Any, folder: Path) -> None:
     if network.positions is not None:
         np.save(folder / POSITIONS, network.positions)
     for name, bits in ((EXACT, 32), (QUICK, 8)):
-        graph = Graph(folder / name, bits=bits)
-        _write(graph, network, _array(module.get_output_embeddings().weight))
-        graph.save()
+        with Graph(folder / name, bits=bits) as graph:
+            _write(graph, network, _array(module.get_output_embeddings().weight))
     (folder / SHAPE).write_text(json.dumps(asdict(network.shape)), "utf-8")
 
 
-class Network(ABC):
+class Kind(ABC):
     """A kind of decoder.
 
     Args:
@@ -82,12 +81,12 @@ class Network(ABC):
         """Add what comes before the last layer."""
 
 
-def _write(graph: Graph, network: Network, head: Weights) -> None:
+def _write(graph: Graph, network: Kind, head: Weights) -> None:
     """Write all between the vectors of tokens and the logits of the places that are picked."""
     shape = network.shape
     branch = graph.input("vectors", ["rows", "length", shape.width])
-    past = graph.input("past", ["rows"], "INT32")
-    total = graph.input("total", [1], "INT32")
+    last = graph.input("last", ["rows"], "INT32")
+    longest = graph.input("longest", [1], "INT32")
     pick = graph.input("pick", ["picked"], "INT64")
     cache: list[str | int] = ["rows", shape.kv_heads, "room", shape.head_size]
     turns = [graph.weight(own) for own in network.rotation or ()]
@@ -97,7 +96,7 @@ def _write(graph: Graph, network: Network, head: Weights) -> None:
         names = [f"attended_{number}", f"new_keys_{number}", f"new_values_{number}"]
         graph.named(
             "GroupQueryAttention",
-            [packed, "", "", *held, past, total, *turns],
+            [packed, "", "", *held, last, longest, *turns],
             names,
             own=True,
             num_heads=shape.heads,
@@ -119,7 +118,7 @@ def _write(graph: Graph, network: Network, head: Weights) -> None:
     graph.output("logits", ["picked", shape.vocabulary])
 
 
-class Llama(Network):
+class Llama(Kind):
     """Llama and models that are built like it."""
 
     def __init__(self, module: Any) -> None:
@@ -127,6 +126,7 @@ class Llama(Network):
         self.attentions = [layer.self_attn for layer in self.body.layers]
         self.shape = Shape(
             width=config.hidden_size,
+            places=config.max_position_embeddings,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
@@ -185,17 +185,18 @@ class Llama(Network):
         return normed, total
 
 
-HEAD_SIZES = 16
-"""ONNX Runtime turns heads of multiples of this size only."""
+HEAD_SIZES, PLAIN_HEAD_SIZES = 16, 8
+"""ONNX Runtime knows heads of multiples of these sizes only, turned by their places or not."""
 
 
-class GPT2(Network):
+class GPT2(Kind):
     """GPT-2."""
 
     def __init__(self, module: Any) -> None:
         config, self.body = module.config, module.transformer
         self.shape = Shape(
             width=config.n_embd,
+            places=config.n_positions,
             layers=config.n_layer,
             heads=config.n_head,
             kv_heads=config.n_head,
@@ -208,7 +209,10 @@ class GPT2(Network):
     def fits(config: Any) -> bool:
         """Whether attention and activation are as they were published."""
         plain = config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx
-        return bool(plain and config.activation_function in ("gelu_new", "gelu_pytorch_tanh"))
+        known = config.activation_function in ("gelu_new", "gelu_pytorch_tanh")
+        crossed = config.add_cross_attention
+        size = config.n_embd // config.n_head
+        return bool(plain and known and not crossed and size % PLAIN_HEAD_SIZES == 0)
 
     def layer(
         self, graph: Graph, number: int, branch: str, residual: str, attend: Attend
@@ -247,7 +251,7 @@ class GPT2(Network):
         return graph.linear(values, _array(layer.weight.T), _array(layer.bias))
 
 
-KINDS: dict[str, type[Network]] = {"llama": Llama, "mistral": Llama, "qwen2": Llama, "gpt2": GPT2}
+KINDS: dict[str, type[Kind]] = {"llama": Llama, "mistral": Llama, "qwen2": Llama, "gpt2": GPT2}
 """``model_type`` to how its models are written."""
 
 

@@ -36,7 +36,11 @@ def write(encoder: Any, folder: Path, bits: int = 32) -> None:
         folder: empty.
         bits: see ``Graph``.
     """
-    graph = Graph(folder / FILE, bits=bits)
+    with Graph(folder / FILE, bits=bits) as graph:
+        _write(graph, encoder)
+
+
+def _write(graph: Graph, encoder: Any) -> None:
     heads = getattr(encoder.config, "num_attention_heads", None) or encoder.config.n_heads
     epsilon = float(encoder.embeddings.LayerNorm.eps)
     hidden, lengths = _embeddings(graph, encoder, epsilon)
@@ -48,7 +52,6 @@ def write(encoder: Any, folder: Path, bits: int = 32) -> None:
         hidden = _added(graph, opened, hidden, layer.narrow, layer.narrow_norm)
     graph.named("Identity", [hidden], ["hidden"])
     graph.output("hidden", ["rows", "length", encoder.config.hidden_size])
-    graph.save()
 
 
 def _embeddings(graph: Graph, encoder: Any, epsilon: float) -> tuple[str, str]:
@@ -62,7 +65,7 @@ def _embeddings(graph: Graph, encoder: Any, epsilon: float) -> tuple[str, str]:
         places = places[own.position_embeddings.padding_idx + 1 :]
     types, kinds = "", getattr(own, "token_type_embeddings", None)
     segments = ""
-    if kinds is not None and encoder.config.model_type == "bert":
+    if kinds is not None and kinds.num_embeddings > 1:
         segments = graph.input("token_type_ids", ["rows", "length"], "INT32")
         types = graph.weight(_array(kinds.weight))
     elif kinds is not None:
@@ -129,9 +132,16 @@ def _attention(graph: Graph, layer: Layer, hidden: str, lengths: str, heads: int
     if graph.bits == 32:
         weight = np.concatenate([_array(own.weight) for own in parts])
         inputs = [hidden, graph.weight(weight.T), bias, lengths]
-        return graph.op("Attention", *inputs, own=True, num_heads=heads)
+        return graph.op("Attention", *inputs, own=True, num_heads=heads, mask_filter_value=LEAST)
     each = [graph.linear(hidden, _array(own.weight)) for own in parts]
-    return graph.op("MultiHeadAttention", *each, bias, lengths, own=True, num_heads=heads)
+    inputs = [*each, bias, lengths]
+    return graph.op(
+        "MultiHeadAttention", *inputs, own=True, num_heads=heads, mask_filter_value=LEAST
+    )
+
+
+LEAST = float(np.finfo(np.float32).min)
+"""Score of padding."""
 
 
 def _added(graph: Graph, branch: str, hidden: str, layer: nn.Linear, norm: nn.LayerNorm) -> str:

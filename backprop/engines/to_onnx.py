@@ -77,6 +77,8 @@ def _merge_pads(path: Path) -> None:
     to_array = load("onnx.numpy_helper:to_array")
     constants = {own.name: to_array(own) for own in model.graph.initializer}
     for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
+        if any(own.name == pad.output[0] for own in model.graph.output):
+            continue
         users = [node for node in model.graph.node if pad.output[0] in node.input]
         edges = _edges(pad, constants)
         if edges is None or len(users) != 1 or not _takes_pads(users[0]):
@@ -98,7 +100,8 @@ def _edges(pad: Any, constants: Mapping[str, NDArray[Any]]) -> list[int] | None:
     if known is None or known.shape != (8,) or not (zero and plain):
         return None
     edges = known.reshape(2, 4)
-    return None if edges[:, :2].any() else [int(own) for own in edges[:, 2:].reshape(-1)]
+    outside = edges[:, :2].any() or (edges < 0).any()
+    return None if outside else [int(own) for own in edges[:, 2:].reshape(-1)]
 
 
 def _takes_pads(node: Any) -> bool:

@@ -220,7 +220,7 @@ class _AddedNoise(LogitsProcessor):
     """Adds noise, so that the largest score is a sample of the softmax; see ``Noise``.
 
     Each row has its own: the same for a text alone and in a batch, on this engine and on others,
-    and different for each of its copies.
+    and different for each of its copies. Samples by several beams are drawn otherwise.
     """
 
     def __init__(self, seed: int | None, rows: int, copies: int) -> None:

@@ -36,7 +36,7 @@ from backprop.optional import load
 
 __all__ = ["FORMAT", "Plan", "Unit", "place", "plan_key", "prune"]
 
-FORMAT = "5"
+FORMAT = "6"
 """Changes whenever a plan or a unit would be written otherwise."""
 
 PACKAGES = ("ctranslate2", "onnxruntime")

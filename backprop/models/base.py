@@ -65,6 +65,9 @@ class BaseModel(nn.Module):
     """What each class counts for in the loss of ``training_step``, shape (classes,)."""
     engine: str = "auto"
     """What answers: ``torch``, ``ctranslate2``, ``onnx``; by default the fastest there is."""
+
+    precision: str = "float32"
+    """Of the weights on that engine; see ``Task``."""
     model: Any
 
     def __new__(cls, *_: Any, **__: Any) -> BaseModel:
@@ -159,7 +162,7 @@ class BaseModel(nn.Module):
 
     def _faster(self, task: str, handler: Handler) -> Handler:
         """Return a handler on a fast engine, with the weights as they are now."""
-        version = weights_version(self), self.engine
+        version = weights_version(self), self.engine, self.precision
         known, built = self.__dict__.get("_fast", (None, {}))
         if known != version:
             built = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +40,8 @@ __all__ = ["BeforeLast", "before_last", "faster", "loaded_as", "parts_of"]
 
 logger = logging.getLogger(__name__)
 
-LEAST_COSINE = 0.9999
-"""Between a vector, or a row of logits, by torch and by a converted network."""
+LEAST_COSINES = {False: 0.9999, True: 0.97}
+"""Between a vector, or a row of logits, by torch and by a converted network; in 8 bits or not."""
 
 PROBE_TEXTS = (
     "A cat.",
@@ -63,7 +63,7 @@ def faster(model: BaseModel, task: str, handler: Handler) -> Handler:
         task: task string.
         handler: on torch.
     """
-    asked = ready.asked(model.engine)
+    asked = ready.asked(model.engine, model.precision)
     if asked == "torch" or not _may_be_converted(model):
         return handler
     identity = _identity(model)
@@ -76,7 +76,8 @@ def faster(model: BaseModel, task: str, handler: Handler) -> Handler:
     except (TypeError, _Refused) as reason:
         logger.debug("%s stays on torch: %s", task, reason)
         if asked != "auto":
-            raise InputError(f"{model.name} can't run on {asked}: {reason}.") from reason
+            name = model.name or type(model).__name__
+            raise InputError(f"{name} can't run on {asked}: {reason}.") from reason
         return handler
     if entry is not None:
         with suppress(BackpropError, OSError):  # a cache that is full or can't be written
@@ -119,8 +120,7 @@ def before_last(model: BaseModel, task: str, layer: nn.Linear) -> BeforeLast | N
         return None
     probes = _probes("logits", [handler.tokens], [])
     try:
-        unit = _unit(model, engine, "logits", probes, asked)
-        _compare(engine, unit, "logits", probes)
+        unit, _ = _unit(model, engine, "logits", probes, asked)
     except _Refused as reason:
         logger.debug("what reaches the last layer is computed on torch: %s", reason)
         return None
@@ -197,8 +197,7 @@ def _plan(model: BaseModel, handler: Handler, asked: str) -> Plan:
             continue
         [(function, _)] = engine.functions.items()
         probes = _probes(function, tokens, pixels)
-        unit = _unit(model, engine, function, probes, asked)
-        measured[function] = _compare(engine, unit, function, probes)
+        unit, measured[function] = _unit(model, engine, function, probes, asked)
         units.append(unit)
     return Plan(description, units, tokens, measured)
 
@@ -220,35 +219,48 @@ def _unit(
     function: str,
     probes: list[Mapping[str, NDArray[Any]]],
     asked: str,
-) -> Unit:
+) -> tuple[Unit, dict[str, float]]:
+    """Return the first unit that gives torch's results, and how near it comes.
+
+    Raises:
+        _Refused: none does.
+    """
+    reason = _Refused("no engine that is installed knows this architecture")
+    for unit, write in _units(engine, function, probes, asked):
+        try:
+            _convert(model, unit.key, write)
+            return unit, _compare(engine, unit, function, probes, LEAST_COSINES[asked == "int8"])
+        except _Refused as refused:
+            reason = refused
+    raise reason
+
+
+Write = Callable[[Path], None]
+
+
+def _units(
+    engine: TorchEngine, function: str, probes: list[Mapping[str, NDArray[Any]]], asked: str
+) -> Iterator[tuple[Unit, Write]]:
+    """Yield units that may run a function, and what converts it for each, fastest first."""
+    onnx = asked != "ctranslate2" and _has("onnxruntime") and _has("onnx")
     split = engine.splits.get(function)
     if split is not None and not _pads_left(probes):
-        for kind, write in _encoder_kinds(split.encoder, asked):
-            key = _key(kind, split.encoder)
-            with suppress(_Refused):
-                _convert(model, key, functools.partial(write, split.encoder))
-                return Unit(kind, key, {function: tail_of(split)})
-    if asked == "ctranslate2" or not _has_onnx():
-        raise _Refused("no engine that is installed knows this architecture")
-    key = _key("onnx", engine.module, type(engine.module).__name__, function)
-    example = {name: torch.from_numpy(array) for name, array in probes[0].items()}
-    write = load("backprop.engines.to_onnx:write")
-    _convert(
-        model,
-        key,
-        lambda folder: write(engine.module, engine.functions[function], example, folder),
-    )
-    return Unit("onnx", key)
-
-
-def _encoder_kinds(encoder: nn.Module, asked: str) -> Iterator[tuple[str, Callable[..., None]]]:
-    """Yield keys of ``ENCODERS`` and ``ENGINES`` and what converts an encoder for each."""
-    to_encoder = load("backprop.engines.to_encoder")
-    to_ctranslate2 = load("backprop.engines.to_ctranslate2")
-    if asked != "ctranslate2" and _has_onnx() and to_encoder.converts(encoder):
-        yield "encoder", to_encoder.write
-    if asked != "onnx" and _has("ctranslate2") and to_ctranslate2.converts(encoder):
-        yield "ctranslate2", to_ctranslate2.write
+        encoder, tails = split.encoder, {function: tail_of(split)}
+        to_encoder = load("backprop.engines.to_encoder")
+        to_ctranslate2 = load("backprop.engines.to_ctranslate2")
+        if onnx and to_encoder.converts(encoder):
+            bits = 8 if asked == "int8" else 32
+            key = _key("encoder", encoder, str(bits))
+            yield Unit("encoder", key, tails), partial(to_encoder.write, encoder, bits=bits)
+        if asked in ("auto", "ctranslate2") and _has("ctranslate2"):
+            if to_ctranslate2.converts(encoder):
+                key = _key("ctranslate2", encoder)
+                yield Unit("ctranslate2", key, tails), partial(to_ctranslate2.write, encoder)
+    if onnx and asked != "int8":
+        example = {name: torch.from_numpy(array) for name, array in probes[0].items()}
+        write = load("backprop.engines.to_onnx:write")
+        key = _key("onnx", engine.module, type(engine.module).__name__, function)
+        yield Unit("onnx", key), partial(write, engine.module, engine.functions[function], example)
 
 
 def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str) -> Unit:
@@ -259,22 +271,62 @@ def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str
     """
     kind, write = _writer_kind(engine.module, asked)
     key = _key(kind, engine.module)
-    _convert(model, key, lambda folder: write(engine.module, folder))
-    forced = engine.module.generation_config.forced_eos_token_id is not None
-    unit = Unit(kind, key, settings={"ends": sorted(engine.ends), "ends_at_limit": forced})
+    _convert(model, key, partial(write, engine.module))
+    end = engine.module.generation_config.forced_eos_token_id
+    forced = [] if end is None else [end] if isinstance(end, int) else list(end)
+    settings: dict[str, Any] = {"ends": sorted(engine.ends), "forced": forced}
+    if kind == "decoder":
+        settings["exact"] = asked != "int8"
+    unit = Unit(kind, key, settings=settings)
     prompts = [list(tokens.wrap(each).ids) for each in tokens.plain(PROBE_TEXTS[:2])]
-    least = Decoding(max_new=PROBE_TOKENS, scored=True)
-    for decoding in (least, replace(least, beams=2)):
-        wanted = engine.generate(prompts, decoding)
-        found = unit.open(lambda: engine).generate(prompts, decoding)
-        for one, other in zip(wanted, found, strict=True):
-            if one[0].tokens != other[0].tokens or abs(one[0].score - other[0].score) > 1e-2:
-                logger.warning("The conversion was discarded: it wrote other tokens than torch.")
-                raise _Refused("it wrote other tokens than torch")
+    try:
+        opened = unit.open(lambda: engine)
+        if asked == "int8":
+            _compare_logits(engine, opened, prompts)
+        elif not all(_writes_alike(engine, opened, *probe) for probe in _writer_probes(prompts)):
+            logger.warning("The conversion was discarded: it wrote other tokens than torch.")
+            raise _Refused("it wrote other tokens than torch")
+    except (RuntimeError, ValueError) as error:  # an engine's own, for what it does not know
+        raise _Refused(f"it could not be run ({error})") from error
     return unit
 
 
+def _writer_probes(prompts: list[list[int]]) -> Iterator[tuple[list[list[int]], Decoding]]:
+    """Yield what is written to compare engines: together, by beams, and alone with more to say."""
+    least = Decoding(max_new=PROBE_TOKENS, scored=True)
+    yield prompts, least
+    yield prompts, replace(least, beams=2)
+    yield prompts[1:], replace(least, max_new=2 * PROBE_TOKENS, min_new=2 * PROBE_TOKENS)
+
+
+def _writes_alike(
+    engine: TorchGenerator, opened: Any, prompts: list[list[int]], decoding: Decoding
+) -> bool:
+    """Whether an engine writes what torch does, as likely."""
+    pairs = zip(engine.generate(prompts, decoding), opened.generate(prompts, decoding), strict=True)
+    return all(
+        one.tokens == other.tokens and abs(one.score - other.score) <= 1e-2
+        for (one, *_), (other, *_) in pairs
+    )
+
+
 PROBE_TOKENS = 12
+
+
+def _compare_logits(engine: TorchGenerator, opened: Any, prompts: list[list[int]]) -> None:
+    """Compare the logits after each prompt, as near as 8 bits come.
+
+    Raises:
+        _Refused: not near enough.
+    """
+    cosine = 1.0
+    for prompt in prompts:
+        found = np.asarray(opened.logits(prompt), np.float64)
+        with torch.inference_mode():
+            wanted = engine.module(torch.tensor([prompt])).logits[0, -1].double().numpy()
+        own = float(found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted)))
+        cosine = min(cosine, own)
+    _check_cosine(cosine, LEAST_COSINES[True], "decoder")
 
 
 def _writer_kind(module: Any, asked: str) -> tuple[str, Callable[[Any, Path], None]]:
@@ -287,10 +339,11 @@ def _writer_kind(module: Any, asked: str) -> tuple[str, Callable[[Any, Path], No
     to_ctranslate2 = load("backprop.engines.to_ctranslate2")
     if not to_ctranslate2.obeys(module):
         raise _Refused("its generation configuration has rules that only torch heeds")
-    if asked != "ctranslate2" and _has_onnx() and to_decoder.converts(module):
+    onnx = asked != "ctranslate2" and _has("onnxruntime") and _has("onnx")
+    if onnx and to_decoder.converts(module):
         return "decoder", to_decoder.write
     kind = to_ctranslate2.writer_of(module)
-    if kind and asked != "onnx" and _has("ctranslate2"):
+    if kind and asked in ("auto", "ctranslate2") and _has("ctranslate2"):
         return kind, to_ctranslate2.write
     raise _Refused("no engine that is installed knows this architecture")
 
@@ -345,10 +398,6 @@ def _config(module: nn.Module) -> str:
     return config.to_json_string() if hasattr(config, "to_json_string") else ""
 
 
-def _has_onnx() -> bool:
-    return _has("onnxruntime") and _has("onnx")
-
-
 def _has(package: str) -> bool:
     return find_spec(package) is not None
 
@@ -384,18 +433,24 @@ def _pads_left(probes: list[Mapping[str, NDArray[Any]]]) -> bool:
 
 
 def _compare(
-    engine: TorchEngine, unit: Unit, function: str, probes: list[Mapping[str, NDArray[Any]]]
+    engine: TorchEngine,
+    unit: Unit,
+    function: str,
+    probes: list[Mapping[str, NDArray[Any]]],
+    least: float,
 ) -> dict[str, float]:
     """Return how near a unit comes to torch.
 
     Raises:
         _Refused: not near enough.
     """
-    opened = unit.open(lambda: engine)
     cosine, difference = 1.0, 0.0
     for arrays in probes:
         wanted = engine.run(function, **arrays)
-        found = opened.run(function, **arrays)
+        try:
+            found = unit.open(lambda: engine).run(function, **arrays)
+        except Exception as error:  # an engine's own, for what it does not know
+            raise _Refused(f"it could not be run ({error})") from error
         if found.shape != wanted.shape or not np.isfinite(found).all():
             raise _Refused(f"it gave {found.shape} where torch gives {wanted.shape}")
         if "attention_mask" in arrays and wanted.ndim == 3:  # a result for each token
@@ -405,13 +460,25 @@ def _compare(
         norms = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
         cosine = min(cosine, float(((wanted * found).sum(1) / np.maximum(norms, 1e-12)).min()))
         difference = max(difference, float(np.abs(wanted - found).max()))
-    if cosine < LEAST_COSINE:
-        logger.warning(
-            "The conversion for %s was discarded: it came as near as a cosine of %.5f to torch, "
-            "and %.4f is asked for; torch is used.",
-            unit.engine,
-            cosine,
-            LEAST_COSINE,
-        )
-        raise _Refused(f"its results are too far from torch's (cosine {cosine:.5f})")
+    _check_cosine(cosine, least, unit.engine)
     return {"cosine": cosine, "max_difference": difference}
+
+
+def _check_cosine(cosine: float, least: float, name: str) -> None:
+    """Check how near a conversion came, and say so where it need not be the same.
+
+    Raises:
+        _Refused: not near enough.
+    """
+    if least == LEAST_COSINES[True]:
+        logger.info("8 bits come as near to torch as a cosine of %.5f at least.", cosine)
+    if cosine >= least:
+        return
+    logger.warning(
+        "The conversion for %s was discarded: it came as near as a cosine of %.5f to torch, "
+        "and %.4f is asked for.",
+        name,
+        cosine,
+        least,
+    )
+    raise _Refused(f"its results are too far from torch's (cosine {cosine:.5f})")

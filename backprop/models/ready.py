@@ -11,7 +11,7 @@ from typing import Any
 
 from backprop import artefact, catalogue
 from backprop.catalogue import Entry
-from backprop.engines import ASKED
+from backprop.engines import ASKED, PRECISIONS
 from backprop.errors import InputError, NotFoundError
 from backprop.handlers.plans import Plan, place, plan_key
 from backprop.models.places import saved_folder
@@ -23,7 +23,9 @@ ADAPTERS = Path(__file__).with_name("starter")
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def handler(name: str, task: str, *, device: Any = None, engine: str = "auto") -> Any:
+def handler(
+    name: str, task: str, *, device: Any = None, engine: str = "auto", precision: str = "float32"
+) -> Any:
     """Return what answers ``task`` with the model called ``name``; None where torch is needed.
 
     Args:
@@ -31,8 +33,9 @@ def handler(name: str, task: str, *, device: Any = None, engine: str = "auto") -
         task: task string.
         device: as for a task; with a GPU torch answers.
         engine: as for a task.
+        precision: the same.
     """
-    chosen = asked(engine)
+    chosen = asked(engine, precision)
     if chosen == "torch" or not (str(device) == "cpu" or (device is None and not DRIVER.exists())):
         return None
     own = identity(name)
@@ -54,12 +57,22 @@ def _model(name: str) -> Any:
     return load("backprop.models.auto:AutoModel").from_pretrained(name)  # imports torch
 
 
-def asked(engine: str) -> str:
+def asked(engine: str, precision: str = "float32") -> str:
     """Return an engine's name: as asked for; for ``auto`` perhaps ``$BACKPROP_ENGINE``.
 
+    With a precision of 8 bits it is ``int8``, which ONNX Runtime runs.
+
     Raises:
-        InputError: there is no such engine.
+        InputError: there is no such engine or precision, or the engine has not that precision.
     """
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"precision must be one of {', '.join(PRECISIONS)}; received {precision!r}."
+        )
+    if precision == "int8":
+        if engine not in ("auto", "onnx"):
+            raise InputError(f"precision='int8' runs on onnx, not on {engine}; leave engine out.")
+        return precision
     chosen = os.environ.get("BACKPROP_ENGINE", "auto") if engine == "auto" else engine
     if chosen not in ASKED:
         raise InputError(f"engine must be one of {', '.join(ASKED)}; received {chosen!r}.")

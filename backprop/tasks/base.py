@@ -39,11 +39,14 @@ class Task:
         api_url: where the server is.
         engine: what computes: ``"torch"``, ``"ctranslate2"`` or ``"onnx"``; by default the fastest
             that is installed and gives torch's results.
+        precision: of the weights of text encoders and decoders: ``"float32"``, or ``"int8"``,
+            which is smaller and, for one text at a time, faster, but not quite the same: how
+            near it comes is measured and logged, and too far is refused.
 
     Raises:
         NotFoundError: there is no such model.
         UnsupportedTaskError: the model does not do this task.
-        InputError: ``api_key`` without ``api_url``, or an engine there is not.
+        InputError: ``api_key`` without ``api_url``, or an engine or precision there is not.
     """
 
     task: ClassVar[str]
@@ -58,9 +61,11 @@ class Task:
         *,
         api_url: str | None = None,
         engine: str = "auto",
+        precision: str = "float32",
     ) -> None:
-        ready.asked(engine)
+        ready.asked(engine, precision)
         self.engine = engine
+        self.precision = precision
         self._ready: Any = None
         self.api_key = api_key
         self.api_url = api_url
@@ -319,7 +324,11 @@ class Task:
         """Return what answers without torch; None before a conversion, or once torch is loaded."""
         if self._model is None and self._ready is None:
             self._ready = ready.handler(
-                self.name, self.task, device=self.device, engine=self.engine
+                self.name,
+                self.task,
+                device=self.device,
+                engine=self.engine,
+                precision=self.precision,
             )
         return self._ready if self._model is None else None
 
@@ -351,6 +360,8 @@ class Task:
         self._check_tasks(tuple(getattr(model, "tasks", ())))
         if self.engine != "auto":
             model.engine = self.engine
+        if self.precision != "float32":
+            model.precision = self.precision
         self._model = model
 
     def _check_tasks(self, tasks: tuple[str, ...] | None) -> None:
