@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from backprop.engines import ASKED
+from backprop.engines import ASKED, PRECISIONS
 from backprop.specs import Field, Option, TaskSpec
 
 __all__ = ["STREAMING", "field_flag", "file_key", "flag", "options_of", "parameters"]
@@ -45,6 +45,7 @@ LARGE = 1e9
 JSONL = "JSON lines, each an object of the fields, answered by one line each; - is standard input"
 STREAM = "print the answer as it is written"
 ENGINE = f"what computes: {', '.join(ASKED)}; auto, the fastest, by default"
+PRECISION = f"of weights: {' or '.join(PRECISIONS)}; the first by default"
 LINES = "make each line of what is read a row of a batch"
 
 
@@ -58,6 +59,7 @@ def parameters(spec: TaskSpec) -> list[inspect.Parameter]:
         flag("model", str, f"name or path; {spec.default} by default", RUN, "NAME"),
         flag("device", str, "such as cpu or cuda:0; the fastest by default", RUN, "DEVICE"),
         flag("engine", str, ENGINE, RUN, "NAME"),
+        flag("precision", str, PRECISION, RUN, "NAME"),
         _switch("json", "print JSON, one line for each answer", RUN),
         *(_switch("stream", STREAM, RUN) for name in STREAMING if name == spec.name),
     ]

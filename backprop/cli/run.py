@@ -39,7 +39,10 @@ def answer(spec: TaskSpec, flags: reading.Flags) -> None:
     if flags.get("stream") and (as_json or not call.single):
         raise InputError("--stream prints one answer as it comes; leave out batches and JSON.")
     task = load(f"backprop.tasks:{spec.task_class}")(
-        flags["model"], device=flags["device"], engine=flags["engine"] or "auto"
+        flags["model"],
+        device=flags["device"],
+        engine=flags["engine"] or "auto",
+        precision=flags["precision"] or "float32",
     )
     if flags.get("stream"):
         for piece in task.stream(**call.arguments):
