@@ -20,21 +20,31 @@ def progress(what: str, *, measure: Callable[[], int], size_bytes: int | None) -
     Args:
         what: e.g. ``"Fetching all-minilm-l6-v2"``.
         measure: returns the bytes done by now; called from another thread.
-        size_bytes: how many there will be, None where that isn't known.
+        size_bytes: how many there will be, None where that isn't known; 0 where nothing is
+            measured, which shows the time that has passed.
     """
-    size = f" ({size_bytes / 1e6:.1f} MB)" if size_bytes is not None else ""
+    size = f" ({size_bytes / 1e6:.1f} MB)" if size_bytes else ""
     logger.info("%s%s", what, size)
     if sys.stderr is None or not sys.stderr.isatty():
         yield
         return
     # Here, since a start with everything cached shows no bar and should not pay for it.
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    shown = (TextColumn("{task.description}"), BarColumn(None), DownloadColumn())
+    bytes_done = (BarColumn(None), DownloadColumn(), TimeRemainingColumn())
+    waiting = (SpinnerColumn(), TimeElapsedColumn())
     with Progress(
-        *shown,
-        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        *(waiting if size_bytes == 0 else bytes_done),
         console=Console(stderr=True),
         transient=True,
         expand=True,

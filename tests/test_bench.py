@@ -7,6 +7,7 @@ import pytest
 
 from backprop.bench import rows, sides, table
 from backprop.bench.rows import COLD, ROWS, Cold, Row
+from backprop.cli.commands import BENCH_ROWS
 from backprop.errors import BackpropError, InputError
 
 
@@ -53,3 +54,7 @@ def test_texts_are_of_mixed_length_and_the_same_each_time() -> None:
     assert sides.texts(60) == first
     lengths = sorted(len(text) for text in first)
     assert lengths[-1] > 6 * lengths[0]
+
+
+def test_the_command_names_every_row() -> None:
+    assert list(BENCH_ROWS) == [*ROWS, *COLD]

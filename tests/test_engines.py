@@ -204,7 +204,12 @@ def test_rules_that_only_torch_heeds_stay_on_torch(rule: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("kind", "task"),
-    [(ST, "text-vectorisation"), ("llama_chat", "text-generation"), ("gpt2", "text-generation")],
+    [
+        (ST, "text-vectorisation"),
+        ("bert_qa", "qa"),
+        ("llama_chat", "text-generation"),
+        ("gpt2", "text-generation"),
+    ],
 )
 def test_8_bits_are_near_and_smaller(
     kind: str, task: str, caplog: pytest.LogCaptureFixture, cache: Path

@@ -429,6 +429,12 @@ def test_streams_give_the_answers_of_a_call_and_read_as_they_go() -> None:
     found = [first, *stream]
     assert np.allclose(found, task(texts), atol=1e-5)
     assert list(task.stream_map([])) == []
+    # An item is named by its own number, not by that within its chunk.
+    with pytest.raises(InputError, match=r"^text\[7\] is blank"):
+        list(task.stream_map((" " if i == 7 else "a cat" for i in range(20)), chunk=5))
+    for one in ("a cat", {"text": "a cat"}, None):
+        with pytest.raises(InputError, match="takes many items"):
+            task.stream_map(one)  # type: ignore[arg-type]
 
 
 def test_streams_take_the_fields_of_tasks_with_several() -> None:

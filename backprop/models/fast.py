@@ -225,7 +225,7 @@ def _unit(
     Raises:
         _Refused: none does.
     """
-    reason = _Refused("no engine that is installed knows this architecture")
+    reason = _Refused(NONE_IN_8_BITS if asked == "int8" else NONE)
     for unit, write in _units(engine, function, probes, asked):
         try:
             _convert(model, unit.key, write)
@@ -234,6 +234,9 @@ def _unit(
             reason = refused
     raise reason
 
+
+NONE = "no engine that is installed knows this architecture"
+NONE_IN_8_BITS = "only text encoders like BERT, and decoders, have 8 bits; leave precision out"
 
 Write = Callable[[Path], None]
 
@@ -345,7 +348,7 @@ def _writer_kind(module: Any, asked: str) -> tuple[str, Callable[[Any, Path], No
     kind = to_ctranslate2.writer_of(module)
     if kind and asked in ("auto", "ctranslate2") and _has("ctranslate2"):
         return kind, to_ctranslate2.write
-    raise _Refused("no engine that is installed knows this architecture")
+    raise _Refused(NONE_IN_8_BITS if asked == "int8" else NONE)
 
 
 def tail_of(split: Split) -> Tail:
@@ -376,7 +379,7 @@ def _convert(model: BaseModel, key: str, write: Callable[[Path], None]) -> None:
     name = model.name or type(model).__name__
     what = f"Converting {name} for fast answers, once"
     try:
-        with progress(what, measure=lambda: 0, size_bytes=None):
+        with progress(what, measure=lambda: 0, size_bytes=0):
             store(unit, write)
         prune()
     except Exception as error:  # converters raise what they like for what they do not know
@@ -454,8 +457,9 @@ def _compare(
         if found.shape != wanted.shape or not np.isfinite(found).all():
             raise _Refused(f"it gave {found.shape} where torch gives {wanted.shape}")
         if "attention_mask" in arrays and wanted.ndim == 3:  # a result for each token
-            there = arrays["attention_mask"].astype(bool)
-            wanted, found = wanted[there], found[there]
+            there = arrays["attention_mask"].astype(bool)[..., None]
+            wanted, found = (np.where(there, own, 0).swapaxes(1, 2) for own in (wanted, found))
+            wanted, found = (own.reshape(-1, own.shape[-1]) for own in (wanted, found))
         wanted, found = (x.reshape(len(x), -1).astype(np.float64) for x in (wanted, found))
         norms = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
         cosine = min(cosine, float(((wanted * found).sum(1) / np.maximum(norms, 1e-12)).min()))

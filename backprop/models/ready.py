@@ -73,9 +73,10 @@ def asked(engine: str, precision: str = "float32") -> str:
         if engine not in ("auto", "onnx"):
             raise InputError(f"precision='int8' runs on onnx, not on {engine}; leave engine out.")
         return precision
+    named = "BACKPROP_ENGINE" if engine == "auto" else "engine"
     chosen = os.environ.get("BACKPROP_ENGINE", "auto") if engine == "auto" else engine
     if chosen not in ASKED:
-        raise InputError(f"engine must be one of {', '.join(ASKED)}; received {chosen!r}.")
+        raise InputError(f"{named} must be one of {', '.join(ASKED)}; received {chosen!r}.")
     return chosen
 
 

@@ -13,6 +13,7 @@ from backprop.models import ready
 from backprop.models.auto import AutoModel
 from backprop.models.places import tasks_of
 from backprop.optional import load
+from backprop.pictures import describe
 from backprop.specs import SPECS, TaskSpec
 from backprop.tasks.streams import answers
 
@@ -316,6 +317,11 @@ class Task:
         """
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk must be at least 1; received {chunk}.")
+        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+            raise InputError(
+                "stream_map takes many items, such as a list or a generator of texts; received "
+                f"{describe(items)}; call the task itself with one."
+            )
         sees = any(field.kind == "image" for field in self.spec.fields)
         size = chunk or (IMAGES_AT_ONCE if sees else TEXTS_AT_ONCE)
         return answers(self.run, self.spec, items, options, chunk=size, show=show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
@@ -42,10 +43,21 @@ def answers(
     with _bar(spec.name, total, show=show) as advance:
         start = 0
         for own in _chunks(items, chunk):
-            found = run({**_columns(spec, own, start), **options})
+            try:
+                found = run({**_columns(spec, own, start), **options})
+            except InputError as error:
+                raise InputError(_counted_from(start, str(error))) from error
             start += len(own)
             advance(len(own))
             yield from found
+
+
+def _counted_from(start: int, message: str) -> str:
+    """Return an error's message with the item's own number, not that within its chunk."""
+    return NUMBER.sub(lambda found: f"{found[1]}[{int(found[2]) + start}]", message, count=1)
+
+
+NUMBER = re.compile(r"^(\w+)\[(\d+)\]")
 
 
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
