@@ -22,7 +22,7 @@ demo: $(STAMP)
 	$(VENV)/bin/backprop demo $(ARGS)
 
 test: $(STAMP)
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
