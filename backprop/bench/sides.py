@@ -87,8 +87,8 @@ def _sentence_transformers(own: list[str]) -> Round:
 
 def _one_by_one(make: Callable[[list[str]], Round]) -> Round:
     """Return a round of twenty calls with a short text each."""
-    rounds = [make([SHORT])] * 20
-    return lambda: [run() for run in rounds][0]
+    run = make([SHORT])
+    return lambda: [run() for _ in range(20)][0]
 
 
 def _transformers_writer(own: list[str], *, batched: bool) -> Round:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,7 +187,7 @@ class Single:
         scores = self.rules.scores(logits[0], self.tokens)
         token = self._choice(scores)
         if self.rules.decoding.scored:
-            self.total += float(scores[token] - _log_sum(scores))
+            self.total += float(log_softmax(scores)[token])
         self.tokens.append(token)
         self.done = self.rules.end(self.tokens)
         if self.noise is not None:
@@ -215,8 +214,3 @@ class Single:
         if self.noise is not None:
             scores = scores + self.noise.at(len(self.tokens) + ahead)
         return int(scores.argmax())
-
-
-def _log_sum(scores: Array) -> Any:
-    most = scores.max()
-    return most + np.log(np.exp(scores - most).sum())

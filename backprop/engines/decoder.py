@@ -195,10 +195,7 @@ class _Batch:
 
     def _close(self, left: list[int], rows: list[list[int]]) -> None:
         """Keep the groups that are left, the last ones in the places of those that are done."""
-        places: list[int] = list(range(len(left)))
-        stay = [i for i in left if i < len(left)]
         movers = [i for i in left if i >= len(left)]
-        taken = set(stay)
-        order = [place if place in taken else movers.pop() for place in places]
+        order = [place if place in left else movers.pop() for place in range(len(left))]
         self.active = [self.active[i] for i in order]
         self.memory.keep([row for i in order for row in rows[i]])

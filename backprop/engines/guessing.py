@@ -65,7 +65,7 @@ class Guesses:
             guessed = self._written(memory, group)
         memory.past[0] = past
         tokens = [*group.next, *guessed]
-        logits = memory.step(np.array([tokens]), all_places=True)
+        logits = memory.step(np.array([tokens]))
         right = 0
         for place, own in enumerate(logits):
             memory.past[0] = past + place + 1

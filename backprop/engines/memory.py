@@ -124,7 +124,7 @@ class Memory:
         size = (2 * shape.layers, rows, shape.kv_heads, room, shape.head_size)
         self.whole = network.take(math.prod(size))
         self.kept = self.whole[: math.prod(size)].reshape(size)
-        self._steps: dict[tuple[bool, int, int, int], _Step] = {}
+        self._steps: dict[tuple[bool, int, int], _Step] = {}
 
     def close(self) -> None:
         """Leave the memory to the next call; this is not used any more."""
@@ -150,7 +150,8 @@ class Memory:
             end = start + PIECE
             end -= end == len(tokens) - 1  # so that none is left alone
             piece = tokens[None, start:end]
-            logits = _Step(self, self.exact, row, 1, piece.shape[1], 1)(piece)
+            own = slice(row, row + 1)
+            logits = _Step(self, self.exact, own, piece.shape[1], every=False)(piece)
             start = end
         kept = self.kept[:, row, :, : len(tokens)]
         if kept.nbytes <= MOST_KNOWN_BYTES:
@@ -173,33 +174,22 @@ class Memory:
             self.copy(other, row, here)
         return max(here, there)
 
-    def step(
-        self,
-        tokens: NDArray[np.int64],
-        *,
-        first: int = 0,
-        exact: bool | None = None,
-        all_places: bool = False,
-    ) -> Array:
-        """Read tokens into some rows and return the logits after them.
+    def step(self, tokens: NDArray[np.int64], *, exact: bool | None = None) -> Array:
+        """Read tokens into the first rows and return the logits after each of them.
 
         Args:
             tokens: shape (rows, length).
-            first: number of the first row.
             exact: by which network, if not by the memory's own.
-            all_places: whether logits after each token are wanted, not only after the last.
 
         Returns:
-            Shape (rows or length, vocabulary); the next step of that size writes over it.
+            Shape (rows * length, vocabulary); the next step of that size writes over it.
         """
         rows, length = tokens.shape
-        own = self.exact if exact is None else exact
-        key = (own, first, rows, length)
+        key = (self.exact if exact is None else exact, rows, length)
         if key not in self._steps:
             # Other numbers of rows hardly come again: rows become fewer.
-            self._steps = {one: step for one, step in self._steps.items() if one[2] == rows}
-            places = length if all_places else 1
-            self._steps[key] = _Step(self, own, first, rows, length, places)
+            self._steps = {one: step for one, step in self._steps.items() if one[1] == rows}
+            self._steps[key] = _Step(self, key[0], slice(rows), length, every=True)
         return self._steps[key](tokens)
 
     def copy(self, row: int, to: int, length: int) -> None:
@@ -219,36 +209,42 @@ class Memory:
 
 
 class _Step:
-    """A run of a network on rows of the memory, bound to where its arrays lie."""
+    """A run of a network on rows of the memory, bound to where its arrays lie.
+
+    Args:
+        memory: whose arrays.
+        exact: by which network.
+        rows: which.
+        length: tokens of each.
+        every: whether there are logits after every token, or after the last of each row.
+    """
 
     def __init__(
-        self, memory: Memory, exact: bool, first: int, rows: int, length: int, places: int
+        self, memory: Memory, exact: bool, rows: slice, length: int, *, every: bool
     ) -> None:
-        network = memory.network
-        self.session = network.session(exact)
+        shape = memory.network.shape
+        self.session = memory.network.session(exact)
         self.memory = memory
-        self.rows = slice(first, first + rows)
-        picked = rows * places
-        # Picks the last place of each row, or every place of the only row.
-        pick = np.arange(picked) if places > 1 else np.arange(1, rows + 1) * length - 1
-        shape = network.shape
-        self.vectors = np.zeros((rows, length, shape.width), np.float32)
-        self.last = np.zeros(rows, np.int32)
+        self.rows = rows
+        count = len(memory.past[rows])
+        self.pick = np.arange(0 if every else length - 1, count * length, 1 if every else length)
+        self.vectors = np.zeros((count, length, shape.width), np.float32)
+        self.last = np.zeros(count, np.int32)
         self.longest = np.zeros(1, np.int32)
-        self.pick = pick.astype(np.int64)
-        self.logits = np.zeros((picked, shape.vocabulary), np.float32)
+        self.logits = np.zeros((len(self.pick), shape.vocabulary), np.float32)
         self.binding = self.session.io_binding()
         inputs: dict[str, NDArray[Any]] = {
             "vectors": self.vectors,
             "last": self.last,
             "longest": self.longest,
+            "pick": self.pick,
         }
-        for name, array in {**inputs, "pick": self.pick}.items():
+        for name, array in inputs.items():
             self._bind(self.binding.bind_input, name, array)
         self._bind(self.binding.bind_output, "logits", self.logits)
         for i in range(shape.layers):
             for kind, number in (("keys", 2 * i), ("values", 2 * i + 1)):
-                own = memory.kept[number, self.rows]
+                own = memory.kept[number, rows]
                 self._bind(self.binding.bind_input, f"{kind}_{i}", own)
                 self._bind(self.binding.bind_output, f"new_{kind}_{i}", own)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from backprop.engines.graph import Graph
 from backprop.engines.memory import EMBEDDINGS, EXACT, POSITIONS, QUICK, SHAPE, Shape
+from backprop.engines.torch import as_array
 
 __all__ = ["converts", "write"]
 
@@ -39,12 +40,12 @@ def write(module: Any, folder: Path) -> None:
         folder: empty.
     """
     network = KINDS[module.config.model_type](module)
-    np.save(folder / EMBEDDINGS, _array(module.get_input_embeddings().weight))
+    np.save(folder / EMBEDDINGS, as_array(module.get_input_embeddings().weight))
     if network.positions is not None:
         np.save(folder / POSITIONS, network.positions)
     for name, bits in ((EXACT, 32), (QUICK, 8)):
         with Graph(folder / name, bits=bits) as graph:
-            _write(graph, network, _array(module.get_output_embeddings().weight))
+            _write(graph, network, as_array(module.get_output_embeddings().weight))
     (folder / SHAPE).write_text(json.dumps(asdict(network.shape)), "utf-8")
 
 
@@ -123,14 +124,13 @@ class Llama(Kind):
 
     def __init__(self, module: Any) -> None:
         config, self.body = module.config, module.model
-        self.attentions = [layer.self_attn for layer in self.body.layers]
         self.shape = Shape(
             width=config.hidden_size,
             places=config.max_position_embeddings,
             layers=config.num_hidden_layers,
             heads=config.num_attention_heads,
             kv_heads=config.num_key_value_heads,
-            head_size=self.attentions[0].head_dim,
+            head_size=self.body.layers[0].self_attn.head_dim,
             vocabulary=config.vocab_size,
         )
         self.rotation = _rotation(module, config.max_position_embeddings)
@@ -169,20 +169,8 @@ class Llama(Kind):
         return self._norm(graph, self.body.norm, branch, residual)[0]
 
     def _norm(self, graph: Graph, norm: Any, branch: str, residual: str) -> tuple[str, str]:
-        """Return the norm of the residual with the branch added, and that itself."""
-        scale = graph.weight(_array(norm.weight))
-        epsilon = float(norm.variance_epsilon)
-        if not residual:
-            kind = "SimplifiedLayerNormalization"
-            return graph.op(kind, branch, scale, axis=-1, epsilon=epsilon), branch
-        normed, _, _, total = graph.ops(
-            "SkipSimplifiedLayerNormalization",
-            [branch, residual, scale],
-            4,
-            own=True,
-            epsilon=epsilon,
-        )
-        return normed, total
+        kind, epsilon = "SimplifiedLayerNormalization", float(norm.variance_epsilon)
+        return _normed(graph, kind, [norm.weight], epsilon, branch, residual)
 
 
 HEAD_SIZES, PLAIN_HEAD_SIZES = 16, 8
@@ -203,7 +191,7 @@ class GPT2(Kind):
             head_size=config.n_embd // config.n_head,
             vocabulary=config.vocab_size,
         )
-        self.positions = _array(self.body.wpe.weight)
+        self.positions = as_array(self.body.wpe.weight)
 
     @staticmethod
     def fits(config: Any) -> bool:
@@ -224,8 +212,8 @@ class GPT2(Kind):
         branch = self._linear(graph, attend(packed), own.attn.c_proj)
         normed, residual = self._norm(graph, own.ln_2, branch, residual)
         wide = own.mlp.c_fc
-        product = graph.linear(normed, _array(wide.weight.T))
-        opened = graph.op("FastGelu", product, graph.weight(_array(wide.bias)), own=True)
+        product = graph.linear(normed, as_array(wide.weight.T))
+        opened = graph.op("FastGelu", product, graph.weight(as_array(wide.bias)), own=True)
         return self._linear(graph, opened, own.mlp.c_proj), residual
 
     def end(self, graph: Graph, branch: str, residual: str) -> str:
@@ -235,31 +223,36 @@ class GPT2(Kind):
     def _norm(
         self, graph: Graph, norm: nn.LayerNorm, branch: str, residual: str
     ) -> tuple[str, str]:
-        """Return the norm of the residual with the branch added, and that itself."""
-        inputs = [graph.weight(_array(norm.weight)), graph.weight(_array(norm.bias))]
-        epsilon = float(norm.eps)
-        if not residual:
-            kind = "LayerNormalization"
-            return graph.op(kind, branch, *inputs, axis=-1, epsilon=epsilon), branch
-        normed, _, _, total = graph.ops(
-            "SkipLayerNormalization", [branch, residual, *inputs], 4, own=True, epsilon=epsilon
-        )
-        return normed, total
+        scales = [norm.weight, norm.bias]
+        return _normed(graph, "LayerNormalization", scales, norm.eps, branch, residual)
 
     def _linear(self, graph: Graph, values: str, layer: Any) -> str:
         """Add a layer whose weights lie the other way round."""
-        return graph.linear(values, _array(layer.weight.T), _array(layer.bias))
+        return graph.linear(values, as_array(layer.weight.T), as_array(layer.bias))
 
 
 KINDS: dict[str, type[Kind]] = {"llama": Llama, "mistral": Llama, "qwen2": Llama, "gpt2": GPT2}
 """``model_type`` to how its models are written."""
 
 
+def _normed(
+    graph: Graph, kind: str, scales: Sequence[Tensor], epsilon: float, branch: str, residual: str
+) -> tuple[str, str]:
+    """Return the norm of the residual with the branch added, and that itself."""
+    own = [graph.weight(as_array(scale)) for scale in scales]
+    if not residual:
+        return graph.op(kind, branch, *own, axis=-1, epsilon=epsilon), branch
+    normed, _, _, total = graph.ops(
+        f"Skip{kind}", [branch, residual, *own], 4, own=True, epsilon=epsilon
+    )
+    return normed, total
+
+
 def _linear(graph: Graph, values: str, *layers: nn.Linear) -> str:
     """Add several linear layers as one, their outputs side by side."""
-    weight = np.concatenate([_array(layer.weight) for layer in layers])
+    weight = np.concatenate([as_array(layer.weight) for layer in layers])
     biases: list[Tensor | None] = [layer.bias for layer in layers]
-    own = [_array(bias) for bias in biases if bias is not None]
+    own = [as_array(bias) for bias in biases if bias is not None]
     bias = np.concatenate(own) if own else None
     return graph.linear(values, weight, bias)
 
@@ -270,9 +263,4 @@ def _rotation(module: Any, places: int) -> tuple[Weights, Weights]:
     with torch.inference_mode():
         cosines, sines = module.model.rotary_emb(torch.zeros(1), numbers)
     half = cosines.shape[-1] // 2
-    return _array(cosines[0, :, :half]), _array(sines[0, :, :half])
-
-
-def _array(values: Tensor) -> Weights:
-    found: Weights = values.detach().float().cpu().numpy()
-    return np.ascontiguousarray(found)
+    return as_array(cosines[0, :, :half]), as_array(sines[0, :, :half])

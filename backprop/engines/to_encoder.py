@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from backprop.engines.graph import Graph
 from backprop.engines.onnx import FILE
+from backprop.engines.torch import as_array
 
 __all__ = ["converts", "write"]
 
@@ -47,8 +48,8 @@ def _write(graph: Graph, encoder: Any) -> None:
     for layer in PARTS[encoder.config.model_type](encoder):
         mixed = _attention(graph, layer, hidden, lengths, heads)
         hidden = _added(graph, mixed, hidden, layer.mixed, layer.mixed_norm)
-        wide = graph.linear(hidden, _array(layer.wide.weight))
-        opened = graph.op("BiasGelu", wide, graph.weight(_array(layer.wide.bias)), own=True)
+        wide = graph.linear(hidden, as_array(layer.wide.weight))
+        opened = graph.op("BiasGelu", wide, graph.weight(as_array(layer.wide.bias)), own=True)
         hidden = _added(graph, opened, hidden, layer.narrow, layer.narrow_norm)
     graph.named("Identity", [hidden], ["hidden"])
     graph.output("hidden", ["rows", "length", encoder.config.hidden_size])
@@ -59,7 +60,7 @@ def _embeddings(graph: Graph, encoder: Any, epsilon: float) -> tuple[str, str]:
     own = encoder.embeddings
     ids = graph.input("input_ids", ["rows", "length"], "INT32")
     mask = graph.input("attention_mask", ["rows", "length"], "INT32")
-    places = _array(own.position_embeddings.weight)
+    places = as_array(own.position_embeddings.weight)
     if own.position_embeddings.padding_idx is not None:
         # Models like RoBERTa count from there.
         places = places[own.position_embeddings.padding_idx + 1 :]
@@ -67,13 +68,13 @@ def _embeddings(graph: Graph, encoder: Any, epsilon: float) -> tuple[str, str]:
     segments = ""
     if kinds is not None and kinds.num_embeddings > 1:
         segments = graph.input("token_type_ids", ["rows", "length"], "INT32")
-        types = graph.weight(_array(kinds.weight))
+        types = graph.weight(as_array(kinds.weight))
     elif kinds is not None:
-        places = places + _array(kinds.weight)[0]
+        places = places + as_array(kinds.weight)[0]
     norm = own.LayerNorm
     inputs = [
-        *(ids, segments, graph.weight(_array(own.word_embeddings.weight)), graph.weight(places)),
-        *(types, graph.weight(_array(norm.weight)), graph.weight(_array(norm.bias)), mask),
+        *(ids, segments, graph.weight(as_array(own.word_embeddings.weight)), graph.weight(places)),
+        *(types, graph.weight(as_array(norm.weight)), graph.weight(as_array(norm.bias)), mask),
     ]
     hidden, lengths = graph.ops("EmbedLayerNormalization", inputs, 2, own=True, epsilon=epsilon)
     return hidden, lengths
@@ -128,12 +129,12 @@ PARTS = {
 def _attention(graph: Graph, layer: Layer, hidden: str, lengths: str, heads: int) -> str:
     """Return what the tokens of each row give each other."""
     parts = (layer.queries, layer.keys, layer.values)
-    bias = graph.weight(np.concatenate([_array(own.bias) for own in parts]))
+    bias = graph.weight(np.concatenate([as_array(own.bias) for own in parts]))
     if graph.bits == 32:
-        weight = np.concatenate([_array(own.weight) for own in parts])
+        weight = np.concatenate([as_array(own.weight) for own in parts])
         inputs = [hidden, graph.weight(weight.T), bias, lengths]
         return graph.op("Attention", *inputs, own=True, num_heads=heads, mask_filter_value=LEAST)
-    each = [graph.linear(hidden, _array(own.weight)) for own in parts]
+    each = [graph.linear(hidden, as_array(own.weight)) for own in parts]
     inputs = [*each, bias, lengths]
     return graph.op(
         "MultiHeadAttention", *inputs, own=True, num_heads=heads, mask_filter_value=LEAST
@@ -146,12 +147,7 @@ LEAST = float(np.finfo(np.float32).min)
 
 def _added(graph: Graph, branch: str, hidden: str, layer: nn.Linear, norm: nn.LayerNorm) -> str:
     """Return the norm of the hidden states with the branch, through its last layer, added."""
-    found = graph.linear(branch, _array(layer.weight))
-    scales = [graph.weight(_array(own)) for own in (norm.weight, norm.bias, layer.bias)]
+    found = graph.linear(branch, as_array(layer.weight))
+    scales = [graph.weight(as_array(own)) for own in (norm.weight, norm.bias, layer.bias)]
     epsilon = float(norm.eps)
     return graph.op("SkipLayerNormalization", found, hidden, *scales, own=True, epsilon=epsilon)
-
-
-def _array(values: Tensor) -> Weights:
-    found: Weights = values.detach().float().cpu().numpy()
-    return np.ascontiguousarray(found)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from backprop.engines import Array
 
-__all__ = ["Split", "TorchEngine", "device_of", "inference", "weights_version"]
+__all__ = ["Split", "TorchEngine", "as_array", "device_of", "inference", "weights_version"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ def weights_version(module: nn.Module) -> tuple[tuple[int, int], ...]:
     """Return something that differs once a weight was replaced or changed in place."""
     tensors = [*module.parameters(), *module.buffers()]
     return tuple((id(each), 0 if each.is_inference() else each._version) for each in tensors)
+
+
+def as_array(values: Tensor) -> Array:
+    """Return a tensor as a float32 array, which may share its memory."""
+    found: Array = values.detach().float().cpu().numpy()
+    return np.ascontiguousarray(found)
 
 
 def device_of(module: nn.Module) -> torch.device:

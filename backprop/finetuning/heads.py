@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -110,7 +110,7 @@ def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached
     model, task = objective.model, objective.data.task
     engine = before_last(model, task, layer) if len(rows) >= MANY_ROWS else None
     if engine is not None:
-        _encode(engine, objective, rows, inputs)
+        _encode(engine, objective, place, inputs)
         return Cached(inputs, objective.class_targets(rows))
     with _listening(layer) as heard, torch.inference_mode():
         for own, batch in objective.batches(rows):
@@ -120,22 +120,34 @@ def cache(objective: Objective, layer: nn.Linear, rows: Sequence[int]) -> Cached
     return Cached(inputs, objective.class_targets(rows))
 
 
-def _encode(before: BeforeLast, objective: Objective, rows: Sequence[int], inputs: Tensor) -> None:
-    """Fill ``inputs``, in the order of ``rows``, from what is kept on disk and by the engine."""
+def _encode(
+    before: BeforeLast, objective: Objective, place: Mapping[int, int], inputs: Tensor
+) -> None:
+    """Fill ``inputs`` from what is kept on disk, and by the engine.
+
+    Args:
+        before: computes the inputs.
+        objective: knows the rows.
+        place: each row to where its inputs go.
+        inputs: shape (rows, width).
+    """
     frozen = Frozen(before.identity)
     known = frozen.read()
-    keys: dict[int, bytes] = {}
-    for own, batch in objective.batches(rows):
-        keys.update(zip(own, keys_of(_arrays(batch)), strict=True))
     new: dict[bytes, Array] = {}
-    for own, batch in objective.batches([row for row in rows if keys[row] not in known]):
-        vectors = before.engine.run("inputs", **_arrays(batch))
-        new.update(zip([keys[row] for row in own], vectors, strict=True))
+    for own, batch in objective.batches(list(place)):
+        arrays = _arrays(batch)
+        keys = keys_of(arrays)
+        missing = [i for i, key in enumerate(keys) if key not in known]
+        if missing:
+            some = {name: array[missing] for name, array in arrays.items()}
+            vectors = before.engine.run("inputs", **some)
+            fresh = dict(zip([keys[i] for i in missing], vectors, strict=True))
+            known.update(fresh)
+            new.update(fresh)
+        found = np.stack([known[key] for key in keys])
+        inputs[[place[row] for row in own]] = torch.from_numpy(found)
     if new:
         frozen.add(list(new), np.stack(list(new.values())))
-    known.update(new)
-    for i, row in enumerate(rows):
-        inputs[i] = torch.from_numpy(known[keys[row]])
 
 
 def _arrays(batch: Any) -> dict[str, NDArray[Any]]:

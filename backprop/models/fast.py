@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backprop.engines import Array, Decoding, Engine
+from backprop.engines import Decoding, Engine
 from backprop.engines.tails import Linear, Tail
-from backprop.engines.torch import Split, TorchEngine, weights_version
+from backprop.engines.torch import Split, TorchEngine, as_array, weights_version
 from backprop.engines.torch_generator import TorchGenerator
 from backprop.entries import store
 from backprop.errors import BackpropError, InputError
@@ -359,12 +359,8 @@ def tail_of(split: Split) -> Tail:
 
 def _linear(layer: nn.Linear) -> Linear:
     bias: torch.Tensor | None = layer.bias
-    return Linear(_array(layer.weight), None if bias is None else _array(bias))
-
-
-def _array(weights: torch.Tensor) -> Array:
-    found: Array = weights.detach().float().cpu().numpy().copy()
-    return found
+    # Copies, since the layer may be trained on.
+    return Linear(as_array(layer.weight).copy(), None if bias is None else as_array(bias).copy())
 
 
 def _convert(model: BaseModel, key: str, write: Callable[[Path], None]) -> None:
