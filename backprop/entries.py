@@ -17,7 +17,7 @@ from pathlib import Path
 from backprop import folders, manifest
 from backprop.errors import IntegrityError
 
-__all__ = ["is_whole", "store"]
+__all__ = ["is_whole", "keep_newest", "store"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,29 @@ def store(entry: Path, write: Callable[[Path], None]) -> None:
         except manifest.FolderFault as fault:
             raise IntegrityError(f"What was made for {entry.name} is refused: {fault}") from fault
         manifest.write_manifest(folder / COMPLETE, files)
+
+
+def keep_newest(
+    folder: Path, pattern: str, most: int, size: Callable[[Path], int] = lambda _: 1
+) -> None:
+    """Delete the oldest entries, so that the sizes of those left are ``most`` together.
+
+    Args:
+        folder: where they are.
+        pattern: of their names.
+        most: entries, or what ``size`` counts.
+        size: of an entry.
+    """
+    found: list[tuple[int, int, Path]] = []
+    for entry in folder.glob(pattern):
+        with suppress(OSError):  # another process deletes it just now
+            found.append((entry.stat().st_mtime_ns, size(entry), entry))
+    total = 0
+    for _, own, entry in sorted(found, reverse=True):
+        total += own
+        if total > most:
+            with suppress(OSError):
+                folders.remove(entry)
 
 
 def is_whole(entry: Path, *, warn: bool) -> bool:

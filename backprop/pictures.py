@@ -41,8 +41,9 @@ class Picture:
         Raises:
             InputError: the pixel data is damaged.
         """
-        if isinstance(self.source, Image.Image):
-            self.rgb()
+        with self._decoding():
+            if isinstance(self.source, Image.Image):
+                self.source.load()
 
     def rgb(self) -> Image.Image:
         """Return the pixels: mode RGB, upright, first frame; the source stays as it was.
@@ -50,12 +51,17 @@ class Picture:
         Raises:
             InputError: the pixel data is damaged.
         """
+        with self._decoding(), _opened(self.source) as image:
+            if image is self.source:  # stays as it was
+                return _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+
+    @contextmanager
+    def _decoding(self) -> Iterator[None]:
+        """Say which picture can't be decoded."""
         try:
-            with _opened(self.source) as image:
-                if image is self.source:  # stays as it was
-                    return _to_rgb(ImageOps.exif_transpose(image))
-                ImageOps.exif_transpose(image, in_place=True)
-                return _to_rgb(image)
+            yield
         except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
             raise InputError(
                 f"{self.where} can't be decoded ({error}); received {describe(self.source)}; "

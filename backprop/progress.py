@@ -14,16 +14,18 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress(what: str, *, measure: Callable[[], int], size_bytes: int | None) -> Iterator[None]:
+def progress(
+    what: str, *, measure: Callable[[], int] | None = None, size_bytes: int | None = None
+) -> Iterator[None]:
     """Log ``what``, and show a bar while the block runs if standard error is a terminal.
 
     Args:
         what: e.g. ``"Fetching all-minilm-l6-v2"``.
-        measure: returns the bytes done by now; called from another thread.
-        size_bytes: how many there will be, None where that isn't known; 0 where nothing is
-            measured, which shows the time that has passed.
+        measure: returns the bytes done by now; called from another thread. Without it the time
+            that has passed is shown.
+        size_bytes: how many there will be, None where that isn't known.
     """
-    size = f" ({size_bytes / 1e6:.1f} MB)" if size_bytes else ""
+    size = f" ({size_bytes / 1e6:.1f} MB)" if size_bytes is not None else ""
     logger.info("%s%s", what, size)
     if sys.stderr is None or not sys.stderr.isatty():
         yield
@@ -44,7 +46,7 @@ def progress(what: str, *, measure: Callable[[], int], size_bytes: int | None) -
     waiting = (SpinnerColumn(), TimeElapsedColumn())
     with Progress(
         TextColumn("{task.description}"),
-        *(waiting if size_bytes == 0 else bytes_done),
+        *(waiting if measure is None else bytes_done),
         console=Console(stderr=True),
         transient=True,
         expand=True,
@@ -54,7 +56,7 @@ def progress(what: str, *, measure: Callable[[], int], size_bytes: int | None) -
 
         def poll() -> None:
             while not finished.wait(0.2):
-                done = measure()
+                done = measure() if measure is not None else 0
                 bar.update(task, completed=done if size_bytes is None else min(done, size_bytes))
 
         poller = threading.Thread(target=poll, daemon=True)

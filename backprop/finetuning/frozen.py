@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from backprop import folders
 from backprop.engines import Array
-from backprop.entries import is_whole, store
+from backprop.entries import is_whole, keep_newest, store
 from backprop.errors import BackpropError
 from backprop.handlers.plans import place
 
@@ -79,18 +78,4 @@ class Frozen:
         }
         with suppress(BackpropError, OSError):
             store(place(name), lambda folder: save_file(arrays, folder / FILE))
-            prune()
-
-
-def prune() -> None:
-    """Delete the oldest entries beyond ``MOST_BYTES``."""
-    entries: list[tuple[int, int, Path]] = []
-    for entry in place("").glob("frozen-*"):
-        with suppress(OSError):
-            entries.append((entry.stat().st_mtime_ns, folders.tree_bytes(entry), entry))
-    total = 0
-    for _, size, entry in sorted(entries, reverse=True):
-        total += size
-        if total > MOST_BYTES:
-            with suppress(OSError):
-                folders.remove(entry)
+            keep_newest(place(""), "frozen-*", MOST_BYTES, folders.tree_bytes)

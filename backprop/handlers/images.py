@@ -35,13 +35,13 @@ def look(engine: Engine, function: str, pixels: Pixels, pictures: Sequence[Pictu
     Pictures are decoded while others are computed. Where the engine has a ``single``, which
     computes on one core, each core does both for pictures of its own.
     """
-    for picture in pictures:
-        picture.load()
     single = engine.single if len(pictures) > AT_ONCE else None
     size = MAX_IMAGES if single is None else AT_ONCE
     batches = [pictures[i : i + size] for i in range(0, len(pictures), size)]
     if len(batches) == 1:
         return engine.run(function, pixel_values=pixels.arrays(pictures))
+    for picture in pictures:
+        picture.load()
     if single is not None:
         own = single
         with ThreadPoolExecutor(threads()) as pool:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -23,10 +22,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from backprop import folders
 from backprop.engines import ENCODERS, ENGINES, WRITERS, Array
 from backprop.engines.tails import Tail
-from backprop.entries import is_whole, store
+from backprop.entries import is_whole, keep_newest, store
 from backprop.errors import ArtefactError
 from backprop.folders import cache_dir
 from backprop.handlers.describing import build
@@ -194,13 +192,7 @@ def place(key: str) -> Path:
 
 def prune() -> None:
     """Delete all but the newest ``MOST_UNITS`` units; one that is wanted again is made again."""
-    found = []
-    for unit in place("").glob("unit-*"):
-        with suppress(OSError):
-            found.append((unit.stat().st_mtime_ns, unit))
-    for _, unit in sorted(found, reverse=True)[MOST_UNITS:]:
-        with suppress(OSError):
-            folders.remove(unit)
+    keep_newest(place(""), "unit-*", MOST_UNITS)
 
 
 MOST_UNITS = 40

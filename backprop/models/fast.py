@@ -13,12 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backprop.engines import Decoding, Engine
+from backprop.engines import Engine
 from backprop.engines.tails import Linear, Tail
 from backprop.engines.torch import Split, TorchEngine, as_array, weights_version
 from backprop.engines.torch_generator import TorchGenerator
@@ -29,7 +28,8 @@ from backprop.handlers.encoding import LabelEncoder
 from backprop.handlers.pixels import Pixels
 from backprop.handlers.plans import FORMAT, Plan, Unit, place, plan_key, prune
 from backprop.handlers.tokens import Tokens
-from backprop.models import ready
+from backprop.models import gate, ready
+from backprop.models.gate import Refused
 from backprop.optional import load
 from backprop.progress import progress
 
@@ -39,20 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["BeforeLast", "before_last", "faster", "loaded_as", "parts_of"]
 
 logger = logging.getLogger(__name__)
-
-LEAST_COSINES = {False: 0.9999, True: 0.97}
-"""Between a vector, or a row of logits, by torch and by a converted network; in 8 bits or not."""
-
-PROBE_TEXTS = (
-    "A cat.",
-    "The library hopes to open again in June, with a new roof and more seats for readers.",
-    "Where does it hurt? " * 12,
-    "Zwölf Boxkämpfer jagen Viktor quer über den großen Sylter Deich - 1,234.5 €!",
-)
-
-
-class _Refused(Exception):
-    """A network can't be converted, or came out differently; the message says why."""
 
 
 def faster(model: BaseModel, task: str, handler: Handler) -> Handler:
@@ -73,7 +59,7 @@ def faster(model: BaseModel, task: str, handler: Handler) -> Handler:
         return known.handler(lambda: handler)  # type: ignore[no-any-return]
     try:
         plan = _plan(model, handler, asked)
-    except (TypeError, _Refused) as reason:
+    except (TypeError, Refused) as reason:
         logger.debug("%s stays on torch: %s", task, reason)
         if asked != "auto":
             name = model.name or type(model).__name__
@@ -118,10 +104,10 @@ def before_last(model: BaseModel, task: str, layer: nn.Linear) -> BeforeLast | N
     split = engine.splits.get("logits") if isinstance(engine, TorchEngine) else None
     if split is None or not split.layers or split.layers[-1] is not layer:
         return None
-    probes = _probes("logits", [handler.tokens], [])
+    probes = gate.probes_of("logits", [handler.tokens], [])
     try:
         unit, _ = _unit(model, engine, "logits", probes, asked)
-    except _Refused as reason:
+    except Refused as reason:
         logger.debug("what reaches the last layer is computed on torch: %s", reason)
         return None
     if not unit.tails:
@@ -196,7 +182,7 @@ def _plan(model: BaseModel, handler: Handler, asked: str) -> Plan:
             units.append(_writer(model, engine, tokens[0], asked))
             continue
         [(function, _)] = engine.functions.items()
-        probes = _probes(function, tokens, pixels)
+        probes = gate.probes_of(function, tokens, pixels)
         unit, measured[function] = _unit(model, engine, function, probes, asked)
         units.append(unit)
     return Plan(description, units, tokens, measured)
@@ -223,14 +209,15 @@ def _unit(
     """Return the first unit that gives torch's results, and how near it comes.
 
     Raises:
-        _Refused: none does.
+        Refused: none does.
     """
-    reason = _Refused(NONE_IN_8_BITS if asked == "int8" else NONE)
+    reason = Refused(NONE_IN_8_BITS if asked == "int8" else NONE)
+    least = gate.LEAST_COSINES[asked == "int8"]
     for unit, write in _units(engine, function, probes, asked):
         try:
             _convert(model, unit.key, write)
-            return unit, _compare(engine, unit, function, probes, LEAST_COSINES[asked == "int8"])
-        except _Refused as refused:
+            return unit, gate.compare(engine, unit, function, probes, least)
+        except Refused as refused:
             reason = refused
     raise reason
 
@@ -245,9 +232,9 @@ def _units(
     engine: TorchEngine, function: str, probes: list[Mapping[str, NDArray[Any]]], asked: str
 ) -> Iterator[tuple[Unit, Write]]:
     """Yield units that may run a function, and what converts it for each, fastest first."""
-    onnx = asked != "ctranslate2" and _has("onnxruntime") and _has("onnx")
+    onnx, ctranslate2 = _may_use("onnx", asked), _may_use("ctranslate2", asked)
     split = engine.splits.get(function)
-    if split is not None and not _pads_left(probes):
+    if split is not None and not gate.pads_left(probes):
         encoder, tails = split.encoder, {function: tail_of(split)}
         to_encoder = load("backprop.engines.to_encoder")
         to_ctranslate2 = load("backprop.engines.to_ctranslate2")
@@ -255,10 +242,9 @@ def _units(
             bits = 8 if asked == "int8" else 32
             key = _key("encoder", encoder, str(bits))
             yield Unit("encoder", key, tails), partial(to_encoder.write, encoder, bits=bits)
-        if asked in ("auto", "ctranslate2") and _has("ctranslate2"):
-            if to_ctranslate2.converts(encoder):
-                key = _key("ctranslate2", encoder)
-                yield Unit("ctranslate2", key, tails), partial(to_ctranslate2.write, encoder)
+        if ctranslate2 and to_ctranslate2.converts(encoder):
+            key = _key("ctranslate2", encoder)
+            yield Unit("ctranslate2", key, tails), partial(to_ctranslate2.write, encoder)
     if onnx and asked != "int8":
         example = {name: torch.from_numpy(array) for name, array in probes[0].items()}
         write = load("backprop.engines.to_onnx:write")
@@ -270,7 +256,7 @@ def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str
     """Return the unit of a model that writes, which gave torch's tokens.
 
     Raises:
-        _Refused: there is none, or it gave others.
+        Refused: there is none, or it gave others.
     """
     kind, write = _writer_kind(engine.module, asked)
     key = _key(kind, engine.module)
@@ -281,74 +267,34 @@ def _writer(model: BaseModel, engine: TorchGenerator, tokens: Tokens, asked: str
     if kind == "decoder":
         settings["exact"] = asked != "int8"
     unit = Unit(kind, key, settings=settings)
-    prompts = [list(tokens.wrap(each).ids) for each in tokens.plain(PROBE_TEXTS[:2])]
+    prompts = [list(tokens.wrap(each).ids) for each in tokens.plain(gate.PROBE_TEXTS[:2])]
     try:
         opened = unit.open(lambda: engine)
         if asked == "int8":
-            _compare_logits(engine, opened, prompts)
-        elif not all(_writes_alike(engine, opened, *probe) for probe in _writer_probes(prompts)):
-            logger.warning("The conversion was discarded: it wrote other tokens than torch.")
-            raise _Refused("it wrote other tokens than torch")
+            gate.compare_logits(engine, opened, prompts)
+        else:
+            gate.compare_texts(engine, opened, prompts)
     except (RuntimeError, ValueError) as error:  # an engine's own, for what it does not know
-        raise _Refused(f"it could not be run ({error})") from error
+        raise Refused(f"it could not be run ({error})") from error
     return unit
-
-
-def _writer_probes(prompts: list[list[int]]) -> Iterator[tuple[list[list[int]], Decoding]]:
-    """Yield what is written to compare engines: together, by beams, and alone with more to say."""
-    least = Decoding(max_new=PROBE_TOKENS, scored=True)
-    yield prompts, least
-    yield prompts, replace(least, beams=2)
-    yield prompts[1:], replace(least, max_new=2 * PROBE_TOKENS, min_new=2 * PROBE_TOKENS)
-
-
-def _writes_alike(
-    engine: TorchGenerator, opened: Any, prompts: list[list[int]], decoding: Decoding
-) -> bool:
-    """Whether an engine writes what torch does, as likely."""
-    pairs = zip(engine.generate(prompts, decoding), opened.generate(prompts, decoding), strict=True)
-    return all(
-        one.tokens == other.tokens and abs(one.score - other.score) <= 1e-2
-        for (one, *_), (other, *_) in pairs
-    )
-
-
-PROBE_TOKENS = 12
-
-
-def _compare_logits(engine: TorchGenerator, opened: Any, prompts: list[list[int]]) -> None:
-    """Compare the logits after each prompt, as near as 8 bits come.
-
-    Raises:
-        _Refused: not near enough.
-    """
-    cosine = 1.0
-    for prompt in prompts:
-        found = np.asarray(opened.logits(prompt), np.float64)
-        with torch.inference_mode():
-            wanted = engine.module(torch.tensor([prompt])).logits[0, -1].double().numpy()
-        own = float(found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted)))
-        cosine = min(cosine, own)
-    _check_cosine(cosine, LEAST_COSINES[True], "decoder")
 
 
 def _writer_kind(module: Any, asked: str) -> tuple[str, Callable[[Any, Path], None]]:
     """Return a key of ``WRITERS`` and what converts a model for it.
 
     Raises:
-        _Refused: there is none.
+        Refused: there is none.
     """
     to_decoder = load("backprop.engines.to_decoder")
     to_ctranslate2 = load("backprop.engines.to_ctranslate2")
     if not to_ctranslate2.obeys(module):
-        raise _Refused("its generation configuration has rules that only torch heeds")
-    onnx = asked != "ctranslate2" and _has("onnxruntime") and _has("onnx")
-    if onnx and to_decoder.converts(module):
+        raise Refused("its generation configuration has rules that only torch heeds")
+    if _may_use("onnx", asked) and to_decoder.converts(module):
         return "decoder", to_decoder.write
     kind = to_ctranslate2.writer_of(module)
-    if kind and asked in ("auto", "ctranslate2") and _has("ctranslate2"):
+    if kind and _may_use("ctranslate2", asked):
         return kind, to_ctranslate2.write
-    raise _Refused(NONE_IN_8_BITS if asked == "int8" else NONE)
+    raise Refused(NONE_IN_8_BITS if asked == "int8" else NONE)
 
 
 def tail_of(split: Split) -> Tail:
@@ -367,7 +313,7 @@ def _convert(model: BaseModel, key: str, write: Callable[[Path], None]) -> None:
     """Store a unit unless it is there.
 
     Raises:
-        _Refused: the converter does not manage.
+        Refused: the converter does not manage.
     """
     unit = place(key)
     if Unit("", key).is_there:
@@ -375,11 +321,11 @@ def _convert(model: BaseModel, key: str, write: Callable[[Path], None]) -> None:
     name = model.name or type(model).__name__
     what = f"Converting {name} for fast answers, once"
     try:
-        with progress(what, measure=lambda: 0, size_bytes=0):
+        with progress(what):
             store(unit, write)
         prune()
     except Exception as error:  # converters raise what they like for what they do not know
-        raise _Refused(f"it could not be converted ({type(error).__name__}: {error})") from error
+        raise Refused(f"it could not be converted ({type(error).__name__}: {error})") from error
 
 
 def _key(engine: str, module: nn.Module, *more: str) -> str:
@@ -397,88 +343,14 @@ def _config(module: nn.Module) -> str:
     return config.to_json_string() if hasattr(config, "to_json_string") else ""
 
 
+def _may_use(engine: str, asked: str) -> bool:
+    """Whether an engine is among what was asked for, and installed."""
+    return asked in SERVES[engine] and all(map(_has, PACKAGES[engine]))
+
+
+SERVES = {"onnx": ("auto", "onnx", "int8"), "ctranslate2": ("auto", "ctranslate2")}
+PACKAGES = {"onnx": ("onnxruntime", "onnx"), "ctranslate2": ("ctranslate2",)}
+
+
 def _has(package: str) -> bool:
     return find_spec(package) is not None
-
-
-# --- The gate ------------------------------------------------------------------------------
-
-
-def _probes(
-    function: str, tokens: list[Tokens], pixels: list[Pixels]
-) -> list[Mapping[str, NDArray[Any]]]:
-    """Return batches to compare engines by: padded and not, short and long."""
-    if function in IMAGES or (function == "logits" and not tokens):
-        edge = pixels[0].shortest_edge or 224
-        size = pixels[0].crop or pixels[0].resize or (edge, edge)
-        random = np.random.default_rng(0)
-        shape = (3, 3, *size)
-        return [{"pixel_values": random.standard_normal(shape, np.float32)}]
-    own = tokens[0]
-    room = own.max_length - own.special
-    encodings = own.plain(PROBE_TEXTS)
-    for encoding in encodings:
-        encoding.truncate(room)
-    whole = [own.wrap(encoding) for encoding in encodings]
-    return [own.arrays(whole), own.arrays(whole[:1])]
-
-
-IMAGES = ("image_vectors",)
-
-
-def _pads_left(probes: list[Mapping[str, NDArray[Any]]]) -> bool:
-    mask = probes[0]["attention_mask"]
-    return bool((mask[:, 0] == 0).any())
-
-
-def _compare(
-    engine: TorchEngine,
-    unit: Unit,
-    function: str,
-    probes: list[Mapping[str, NDArray[Any]]],
-    least: float,
-) -> dict[str, float]:
-    """Return how near a unit comes to torch.
-
-    Raises:
-        _Refused: not near enough.
-    """
-    cosine, difference = 1.0, 0.0
-    for arrays in probes:
-        wanted = engine.run(function, **arrays)
-        try:
-            found = unit.open(lambda: engine).run(function, **arrays)
-        except Exception as error:  # an engine's own, for what it does not know
-            raise _Refused(f"it could not be run ({error})") from error
-        if found.shape != wanted.shape or not np.isfinite(found).all():
-            raise _Refused(f"it gave {found.shape} where torch gives {wanted.shape}")
-        if "attention_mask" in arrays and wanted.ndim == 3:  # a result for each token
-            there = arrays["attention_mask"].astype(bool)[..., None]
-            wanted, found = (np.where(there, own, 0).swapaxes(1, 2) for own in (wanted, found))
-            wanted, found = (own.reshape(-1, own.shape[-1]) for own in (wanted, found))
-        wanted, found = (x.reshape(len(x), -1).astype(np.float64) for x in (wanted, found))
-        norms = np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1)
-        cosine = min(cosine, float(((wanted * found).sum(1) / np.maximum(norms, 1e-12)).min()))
-        difference = max(difference, float(np.abs(wanted - found).max()))
-    _check_cosine(cosine, least, unit.engine)
-    return {"cosine": cosine, "max_difference": difference}
-
-
-def _check_cosine(cosine: float, least: float, name: str) -> None:
-    """Check how near a conversion came, and say so where it need not be the same.
-
-    Raises:
-        _Refused: not near enough.
-    """
-    if least == LEAST_COSINES[True]:
-        logger.info("8 bits come as near to torch as a cosine of %.5f at least.", cosine)
-    if cosine >= least:
-        return
-    logger.warning(
-        "The conversion for %s was discarded: it came as near as a cosine of %.5f to torch, "
-        "and %.4f is asked for.",
-        name,
-        cosine,
-        least,
-    )
-    raise _Refused(f"its results are too far from torch's (cosine {cosine:.5f})")
