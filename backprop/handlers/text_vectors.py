@@ -74,8 +74,8 @@ class TextVectors:
             pieces.encodings, pieces.lengths, self._run, budget=self.engine.batch_tokens
         )
         vectors = average(found, pieces.owners, pieces.weights, len(texts))
-        # A mean of unit vectors is shorter than one.
-        return unit(vectors) if self.normalise else vectors
+        # A mean of unit vectors is shorter than one; the engine's own are not.
+        return unit(vectors) if self.normalise and vectors is not found else vectors
 
     def _run(self, encodings: list[Encoding]) -> Array:
         return self.engine.run("text_vectors", **self.tokens.arrays(encodings))

@@ -88,6 +88,8 @@ class Tokens:
 
     def plain(self, texts: Sequence[str]) -> list[Encoding]:
         """Return each text's tokens without special ones."""
+        if len(texts) == 1:  # waking the tokenizer's threads takes longer than one text
+            return [self.tokenizer.encode(texts[0], add_special_tokens=False)]
         return list(self.tokenizer.encode_batch(list(texts), add_special_tokens=False))
 
     def wrap(self, encoding: Encoding, pair: Encoding | None = None) -> Encoding:
