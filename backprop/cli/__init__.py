@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from backprop.cli import commands, finetune, run
+from backprop.cli import commands, finetune, run, serve
 from backprop.cli.printing import write
 from backprop.cli.quiet import quiet
 from backprop.errors import BackpropError, InputError
@@ -31,6 +31,7 @@ app.add_typer(run.app, name="run")
 app.add_typer(finetune.finetuning, name="finetune")
 app.add_typer(finetune.evaluating, name="evaluate")
 app.add_typer(commands.app)
+app.add_typer(serve.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,7 +31,7 @@ class TextGenerations:
         """Return the new text of each row; a list of texts where ``num_generations`` is above 1.
 
         Args:
-            rows: each has ``text``.
+            rows: each has ``text``, or a whole conversation in ``messages``.
             options: those of the task's spec.
 
         Raises:
@@ -64,7 +64,10 @@ class TextGenerations:
         return self.writer.stream(prompt, decoding, options.get("stop", ()))
 
     def _prepare(self, row: Row, options: dict[str, Any], where: str) -> tuple[list[int], Decoding]:
-        prompt = self.writer.prompt(fill(self.prompt, text=row["text"]))
+        if "messages" in row:
+            prompt = self.writer.ask(row["messages"])
+        else:
+            prompt = self.writer.prompt(fill(self.prompt, text=row["text"]))
         max_new = self.writer.room(prompt, options.get("max_length"), where)
         if options.get("min_length", 0) > max_new:
             max_new = self.writer.room(prompt, options["min_length"], where)

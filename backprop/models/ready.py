@@ -17,7 +17,7 @@ from backprop.handlers.plans import Plan, place, plan_key
 from backprop.models.places import saved_folder
 from backprop.optional import load
 
-__all__ = ["asked", "handler", "handler_of", "identity", "identity_of"]
+__all__ = ["asked", "handler", "handler_of", "identity", "identity_of", "plan_of"]
 
 ADAPTERS = Path(__file__).with_name("starter")
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -38,11 +38,22 @@ def handler(
     chosen = asked(engine, precision)
     if chosen == "torch" or not (str(device) == "cpu" or (device is None and not DRIVER.exists())):
         return None
-    own = identity(name)
-    plan = Plan.read(place(plan_key(own, task, chosen))) if own else None
+    plan = plan_of(name, task, chosen)
     if plan is None:
         return None
     return plan.handler(lambda: _model(name).torch_handler(task))
+
+
+def plan_of(name: str, task: str, chosen: str = "auto") -> Plan | None:
+    """Return how ``task`` is answered without torch, if the model called ``name`` was converted.
+
+    Args:
+        name: as for ``AutoModel.from_pretrained``.
+        task: task string.
+        chosen: what ``asked`` returned.
+    """
+    own = identity(name)
+    return Plan.read(place(plan_key(own, task, chosen))) if own else None
 
 
 def handler_of(name: str, task: str) -> Any:

@@ -1,0 +1,72 @@
+"""From a JSON body to rows, and from answers to JSON: what the task routes share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import anyio.to_thread
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backprop import inputs
+from backprop.errors import InputError
+from backprop.pictures import describe
+from backprop.serve import limits
+from backprop.specs import SPECS
+
+__all__ = ["JSON", "body_of", "checked", "to_json"]
+
+JSON = "application/json"
+SMALL_BYTES = 64 << 10
+"""A body up to here is checked on the event loop: faster than a thread takes to wake."""
+
+
+async def body_of(request: Request) -> tuple[dict[str, Any], int]:
+    """Return the JSON object that was sent, and its size in bytes.
+
+    Raises:
+        InputError: it is something else.
+    """
+    raw = await request.body()
+    if len(raw) > SMALL_BYTES:
+        return await anyio.to_thread.run_sync(_object, raw), len(raw)
+    return _object(raw), len(raw)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"The body is not JSON ({error}); send a JSON object.") from error
+    if not isinstance(body, dict):
+        raise InputError(f"The body must be a JSON object; received {describe(body)}.")
+    return body
+
+
+async def checked(task: str, body: Mapping[str, Any], size: int) -> inputs.Request:
+    """Return a task's input, checked against its spec and the server's limits.
+
+    Args:
+        task: task string.
+        body: the task's input dictionary.
+        size: of the body, in bytes.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    if size > SMALL_BYTES:
+        return await anyio.to_thread.run_sync(partial(_checked, task, body))
+    return _checked(task, body)
+
+
+def _checked(task: str, body: Mapping[str, Any]) -> inputs.Request:
+    limits.check(SPECS[task], body)
+    return inputs.read(task, body, paths=False)
+
+
+def to_json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an answer in JSON."""
+    return Response(orjson.dumps(content), status, headers, media_type=JSON)

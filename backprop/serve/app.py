@@ -1,0 +1,158 @@
+"""The server as an ASGI application, put together of its parts.
+
+Starlette itself, without FastAPI on top: input is checked by ``SPECS``, as everywhere in this
+library, so that models of another kind for each route would say the same things twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from backprop.errors import (
+    ArtefactError,
+    BackpropError,
+    InputError,
+    MissingPackageError,
+    NotFoundError,
+)
+from backprop.serve import hub_routes, model_routes, openai_routes, task_routes, web
+from backprop.serve.answers import to_json
+from backprop.serve.auth import Guard, Sessions
+from backprop.serve.batcher import Expired, Full
+from backprop.serve.connection import Gone
+from backprop.serve.faults import HTTPFault
+from backprop.serve.keys import Keys
+from backprop.serve.metrics import Metrics
+from backprop.serve.registry import Registry
+from backprop.serve.services import Services
+from backprop.serve.settings import Settings
+from backprop.serve.store.hub import Hub
+from backprop.serve.vetting import vet
+
+__all__ = ["STATUSES", "create_app", "open_services"]
+
+logger = logging.getLogger("backprop.serve")
+
+STATUSES: Mapping[type[Exception], int] = {
+    InputError: 400,
+    NotFoundError: 404,
+    ArtefactError: 422,
+    MissingPackageError: 501,
+}
+"""Error class to HTTP status; its message is what the caller is told."""
+
+FAULT = "Something went wrong here; the log says more under this answer's x-request-id."
+UNAVAILABLE = "The model can't be loaded now; the log says more under this answer's x-request-id."
+BUSY = "Too much waits for this model; try again in {seconds} s."
+LATE = "The request waited too long and was dropped before it was computed; try again."
+CLOSED = 499
+"""What the log says of a client that has gone; nobody receives it."""
+
+
+def open_services(settings: Settings) -> Services:
+    """Return what a server needs, its database open; close it with ``services.hub.close()``."""
+    hub = Hub(settings, vet=vet)
+    keys = Keys(hub.engine)
+    metrics = Metrics()
+    registry = Registry(settings, hub, metrics)
+    metrics.watch(registry.depths)
+    return Services(settings, registry, hub, keys, Sessions(keys), metrics)
+
+
+def create_app(settings: Settings, services: Services | None = None) -> Guard:
+    """Return the application.
+
+    Args:
+        settings: how it runs.
+        services: opened already; by default opened now.
+    """
+    own = services or open_services(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await own.registry.start()
+        own.is_ready = True
+        yield
+        own.is_ready = False
+        await own.registry.close()
+        own.hub.close()
+
+    app = Starlette(routes=_routes(own), lifespan=lifespan, exception_handlers=_handlers(own))
+    app.state.services = own
+    return Guard(app, keys=own.keys, settings=settings, sessions=own.sessions)
+
+
+def _routes(services: Services) -> list[BaseRoute]:
+    return [
+        *task_routes.routes(services),
+        *openai_routes.routes(services),
+        *model_routes.routes(services),
+        *hub_routes.routes(services.hub, services.settings),
+        *web.routes(services),
+    ]
+
+
+def _handlers(services: Services) -> Mapping[Any, Any]:
+    """Return what makes an answer of each error."""
+    metrics = services.metrics
+
+    async def told(request: Request, error: Exception) -> Response:
+        status = next(code for kind, code in STATUSES.items() if isinstance(error, kind))
+        metrics.reject(type(error).__name__)
+        return to_json({"message": str(error)}, status)
+
+    async def full(request: Request, error: Full) -> Response:
+        metrics.reject("full")
+        seconds = str(max(1, round(error.retry_s)))
+        message = BUSY.format(seconds=seconds)
+        return to_json({"message": message}, 503, {"retry-after": seconds})
+
+    async def expired(request: Request, error: Expired) -> Response:
+        metrics.reject("expired")
+        return to_json({"message": LATE}, 503, {"retry-after": "1"})
+
+    async def gone(request: Request, error: Gone) -> Response:
+        metrics.reject("gone")
+        return Response(status_code=CLOSED)
+
+    async def fault(request: Request, error: HTTPFault) -> Response:
+        return to_json({"message": str(error)}, error.status, error.headers)
+
+    async def http(request: Request, error: HTTPException) -> Response:
+        return to_json({"message": error.detail}, error.status_code, error.headers)
+
+    async def unavailable(request: Request, error: BackpropError) -> Response:
+        _log(request, error)
+        return to_json({"message": UNAVAILABLE}, 503, {"retry-after": "10"})
+
+    async def failed(request: Request, error: Exception) -> Response:
+        _log(request, error)
+        return to_json({"message": FAULT}, 500)
+
+    return {
+        **dict.fromkeys(STATUSES, told),
+        Full: full,
+        Expired: expired,
+        Gone: gone,
+        HTTPFault: fault,
+        HTTPException: http,
+        BackpropError: unavailable,
+        Exception: failed,
+    }
+
+
+def _log(request: Request, error: Exception) -> None:
+    logger.error(
+        "failed",
+        exc_info=error,
+        extra={"request_id": getattr(request.state, "request_id", "")},
+    )

@@ -1,0 +1,273 @@
+"""Dynamic batching: what waits for a model while it computes is computed together next.
+
+There is no fixed wait: an idle model starts at once, and batches form only while it is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Batcher", "Expired", "Full", "Run"]
+
+Run = Callable[[Sequence[Any], Mapping[str, Any]], Awaitable[list[Any]]]
+"""Given rows and the options they share, one answer a row."""
+
+SMOOTHING = 0.2
+"""Weight of the newest batch in the mean time that a unit of cost takes."""
+
+
+class Full(Exception):
+    """The queue is full.
+
+    Args:
+        retry_s: seconds after which there should be room.
+    """
+
+    def __init__(self, retry_s: float) -> None:
+        super().__init__(f"The queue is full; try again in {retry_s:.0f} s.")
+        self.retry_s = retry_s
+
+
+class Expired(Exception):
+    """A request was not begun before its deadline, and never will be."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """What one call of ``submit`` waits for."""
+
+    rows: Sequence[Any]
+    costs: Sequence[int]
+    options: Mapping[str, Any]
+    key: Hashable
+    future: asyncio.Future[list[Any]]
+    answers: list[Any] = field(default_factory=list)
+    timer: asyncio.TimerHandle | None = None
+
+    @property
+    def begun(self) -> int:
+        """Rows that have been answered."""
+        return len(self.answers)
+
+
+@dataclass
+class _Part:
+    """Rows of a job that go into one batch."""
+
+    job: _Job
+    rows: Sequence[Any]
+    cost: int
+
+
+class Batcher:
+    """Joins what different callers want of one model into batches; one batch runs at a time.
+
+    A batch holds rows with equal options only. A caller with more than a batch of rows gets its
+    turn with the others, batch by batch. A batch that fails is run again, caller by caller, so
+    that one caller's bad row is told to that one alone.
+
+    Args:
+        run: computes a batch.
+        most_cost: of a batch; a single row may cost more.
+        queue: most rows that wait; a caller with more is let in when nothing waits.
+        wait_s: longest time that a caller may be expected to wait; beyond it the queue is full.
+        observe: told the rows of each batch and the seconds it took.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        most_cost: int,
+        queue: int,
+        wait_s: float = math.inf,
+        observe: Callable[[int, float], None] = lambda rows, seconds: None,
+    ) -> None:
+        self._run = run
+        self._most_cost = most_cost
+        self._queue = queue
+        self._wait_s = wait_s
+        self._observe = observe
+        self._jobs: deque[_Job] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._waiting_rows = 0
+        self._waiting_cost = 0
+        self._seconds_per_cost = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Rows that have not been computed yet."""
+        return self._waiting_rows
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is computed."""
+        return self._worker is None
+
+    def expected_s(self) -> float:
+        """Return how long what waits now will take, by what batches took before."""
+        return self._waiting_cost * self._seconds_per_cost
+
+    async def submit(
+        self,
+        rows: Sequence[Any],
+        options: Mapping[str, Any],
+        *,
+        costs: Sequence[int] | None = None,
+        key: Hashable = None,
+        deadline: float | None = None,
+    ) -> list[Any]:
+        """Return one answer a row, in order.
+
+        Cancelling takes what has not been computed out of the queue.
+
+        Args:
+            rows: any number.
+            options: given to ``run``.
+            costs: what each row costs; 1 by default.
+            key: equal for equal options.
+            deadline: by the clock of the event loop; what is not begun by then is dropped.
+
+        Raises:
+            Full: too much waits already; nothing of this was taken.
+            Expired: the deadline has come.
+            Exception: whatever ``run`` raised when it had rows of this caller alone.
+        """
+        if not rows:
+            return []
+        self._admit(len(rows))
+        loop = asyncio.get_running_loop()
+        costs = [1] * len(rows) if costs is None else costs
+        job = _Job(rows, costs, options, key, loop.create_future())
+        if deadline is not None:
+            job.timer = loop.call_at(deadline, self._expire, job)
+        self._jobs.append(job)
+        self._count(len(rows), sum(costs))
+        if self._worker is None:
+            self._worker = loop.create_task(self._work())
+        try:
+            return await job.future
+        finally:
+            if job.timer is not None:
+                job.timer.cancel()
+            self._leave(job)
+
+    def _admit(self, rows: int) -> None:
+        expected = self.expected_s()
+        if self._waiting_rows and self._waiting_rows + rows > self._queue:
+            raise Full(max(expected, 1.0))
+        if expected > self._wait_s:
+            raise Full(expected)
+
+    def _count(self, rows: int, cost: int) -> None:
+        self._waiting_rows += rows
+        self._waiting_cost += cost
+
+    def _expire(self, job: _Job) -> None:
+        if not job.future.done():
+            job.future.set_exception(Expired())
+
+    def _leave(self, job: _Job) -> None:
+        """Take what is left of a job out of the queue; of one that was answered nothing is."""
+        left = len(job.rows) - job.begun
+        if left:
+            self._count(-left, -sum(job.costs[job.begun :]))
+            job.rows = job.rows[: job.begun]
+        if job in self._jobs:
+            self._jobs.remove(job)
+
+    async def _work(self) -> None:
+        """Run batches until nothing waits."""
+        try:
+            while batch := self._next():
+                await self._compute(batch)
+        finally:
+            self._worker = None
+
+    def _next(self) -> list[_Part]:
+        """Return rows of the first job, and of those behind it with the same options."""
+        batch: list[_Part] = []
+        left = self._most_cost
+        while self._jobs and self._jobs[0].future.done():
+            self._jobs.popleft()
+        if not self._jobs:
+            return batch
+        key = self._jobs[0].key
+        for job in list(self._jobs):
+            if job.key != key or job.future.done():
+                continue
+            part = _take(job, left, first=not batch)
+            if part is None:
+                break
+            batch.append(part)
+            left -= part.cost
+            # What has more rows goes behind the others; what has none left is begun in time.
+            self._jobs.remove(job)
+            if job.timer is not None and job.begun + len(part.rows) == len(job.rows):
+                job.timer.cancel()
+        return batch
+
+    async def _compute(self, batch: Sequence[_Part]) -> None:
+        loop = asyncio.get_running_loop()
+        rows = [row for part in batch for row in part.rows]
+        start = loop.time()
+        try:
+            answers = await self._run(rows, batch[0].job.options)
+            if len(answers) != len(rows):
+                raise RuntimeError(f"{len(rows)} rows were answered with {len(answers)} answers")
+        except Exception as error:
+            await self._apart(batch, error)
+            return
+        seconds = loop.time() - start
+        self._learn(sum(part.cost for part in batch), seconds)
+        self._observe(len(rows), seconds)
+        place = 0
+        for part in batch:
+            self._deliver(part, answers[place : place + len(part.rows)])
+            place += len(part.rows)
+
+    async def _apart(self, batch: Sequence[_Part], error: Exception) -> None:
+        """Run a batch that failed part by part, and tell each caller its own error."""
+        if len(batch) == 1:
+            future = batch[0].job.future
+            if not future.done():
+                future.set_exception(error)
+            return
+        for part in batch:
+            if not part.job.future.done():
+                await self._compute([part])
+
+    def _deliver(self, part: _Part, answers: Sequence[Any]) -> None:
+        """Give a job its answers, or put it at the end of the queue for the rest of them."""
+        job = part.job
+        if job.future.done():  # cancelled or expired meanwhile: it has left
+            return
+        job.answers.extend(answers)
+        self._count(-len(part.rows), -part.cost)
+        if job.begun == len(job.rows):
+            job.future.set_result(job.answers)
+        else:
+            self._jobs.append(job)
+
+    def _learn(self, cost: int, seconds: float) -> None:
+        measured = seconds / max(cost, 1)
+        known = self._seconds_per_cost
+        self._seconds_per_cost = known + SMOOTHING * (measured - known) if known else measured
+
+
+def _take(job: _Job, left: int, *, first: bool) -> _Part | None:
+    """Return as many of a job's next rows as cost at most ``left``; one at least if it is first."""
+    cost, count = 0, 0
+    for own in job.costs[job.begun :]:
+        if cost + own > left and (count or not first):
+            break
+        cost += own
+        count += 1
+    if not count:
+        return None
+    return _Part(job, job.rows[job.begun : job.begun + count], cost)

@@ -1,0 +1,110 @@
+"""Text sent while it is written, as server-sent events; and the shapes of OpenAI's answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from starlette.responses import Response, StreamingResponse
+
+from backprop.serve.services import Services
+
+if TYPE_CHECKING:
+    from backprop.serve.openai_routes import Asked
+
+__all__ = ["Shape", "stream"]
+
+TASK = "text-generation"
+DONE = b"data: [DONE]\n\n"
+BROKEN = "The text broke off: the model failed."
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How an answer looks.
+
+    Args:
+        whole: ``object`` of an answer.
+        chunk: ``object`` of a piece of it.
+        prefix: what its id begins with.
+        is_chat: whether it is a message, or plain text.
+    """
+
+    whole: str
+    chunk: str
+    prefix: str
+    is_chat: bool
+
+    def choice(self, index: int, text: str, reason: str) -> dict[str, Any]:
+        """Return one of the texts that were written."""
+        own: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
+        if self.is_chat:
+            return {**own, "message": {"role": "assistant", "content": text, "refusal": None}}
+        return {**own, "text": text}
+
+    def piece(self, text: str | None, reason: str | None, *, first: bool) -> dict[str, Any]:
+        """Return what has come since the piece before; the last has a reason and no text."""
+        own: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": None}
+        if not self.is_chat:
+            return {**own, "text": text or ""}
+        delta: dict[str, Any] = {"role": "assistant"} if first else {}
+        return {**own, "delta": delta if text is None else {**delta, "content": text}}
+
+    def usage(self, read: int, written: int) -> dict[str, int]:
+        """Return how many tokens an answer took."""
+        total = read + written
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": total}
+
+
+async def stream(
+    services: Services, shape: Shape, name: str, asked: Asked, head: Mapping[str, Any]
+) -> Response:
+    """Return an answer that is sent piece by piece.
+
+    What is wrong with the request is raised here, before the first byte is sent.
+    """
+    pieces = services.registry.stream(name, TASK, asked.rows[0], asked.options)
+    first = await anext(pieces, None)
+    return StreamingResponse(
+        _events(services, shape, name, asked, head, pieces, first),
+        media_type="text/event-stream",
+        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+    )
+
+
+async def _events(
+    services: Services,
+    shape: Shape,
+    name: str,
+    asked: Asked,
+    head: Mapping[str, Any],
+    pieces: AsyncIterator[str],
+    piece: str | None,
+) -> AsyncIterator[bytes]:
+    parts: list[str] = []
+    common = {**head, "object": shape.chunk}
+    try:
+        while piece is not None:
+            choice = shape.piece(piece, None, first=not parts)
+            parts.append(piece)
+            yield _event({**common, "choices": [choice]})
+            piece = await anext(pieces, None)
+    except Exception:
+        yield _event({"message": BROKEN, "error": {"message": BROKEN}})
+        raise
+    registry = services.registry
+    read = sum(await registry.count(name, TASK, asked.prompts))
+    [written] = await registry.count(name, TASK, ["".join(parts)])
+    most = asked.options.get("max_length") or await registry.length(name, TASK)
+    reason = "length" if most and written >= most else "stop"
+    services.metrics.tokens(str(head["model"]), read, written)
+    yield _event({**common, "choices": [shape.piece(None, reason, first=not parts)]})
+    if asked.counts:
+        yield _event({**common, "choices": [], "usage": shape.usage(read, written)})
+    yield DONE
+
+
+def _event(content: Mapping[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(content) + b"\n\n"

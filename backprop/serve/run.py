@@ -1,0 +1,129 @@
+"""Run the server until it is told to stop, and then end what was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from backprop.errors import InputError
+from backprop.serve.app import create_app, open_services
+from backprop.serve.auth import Guard, check_startup
+from backprop.serve.logs import setup
+from backprop.serve.services import Services
+from backprop.serve.settings import Settings
+
+__all__ = ["run"]
+
+logger = logging.getLogger("backprop.serve")
+
+QUIET_S = 0.3
+"""So long nothing has come before the sockets are closed: what was sent by then is answered."""
+TICK_S = 0.02
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        InputError: it may not, or can't, listen where it should.
+    """
+    _use_threads(settings.threads)
+    setup()
+    services = open_services(settings)
+    try:
+        check_startup(settings, services.keys)
+        listener = _listen(settings)
+    except BaseException:
+        services.hub.close()
+        raise
+    app = create_app(settings, services)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+        backlog=BACKLOG,
+        lifespan="on",
+    )
+    host, port = listener.getsockname()[:2]
+    logger.info("listening", extra={"host": host, "port": port, "data": str(settings.data)})
+    _Server(config, app, services).run(sockets=[listener])
+
+
+def _use_threads(threads: int) -> None:
+    """Say how many cores engines compute with; before the first of them is loaded."""
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Return a socket that listens, so that a port in use is known before models are loaded."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host.strip("[]"), settings.port))
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"The server can't listen on {settings.host}:{settings.port} ({error.strerror or error}"
+            "); choose another --port or --host."
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which at the first signal lets what was accepted end.
+
+    Load balancers learn from ``/readyz`` at once that it takes no more. Requests that still come
+    are answered, and told that the connection closes. When nothing has come or run for a moment,
+    or the time of grace is over, it ends; at the second signal it ends now.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: Guard, services: Services) -> None:
+        super().__init__(config)
+        self._app = app
+        self._services = services
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: Any = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and remember the loop that signals are told to."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        logger.info("ready")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; a second signal ends at once."""
+        if self._draining is not None or self._loop is None or not self.started:
+            super().handle_exit(sig, frame)
+            return
+        self._captured_signals.append(sig)
+        self._draining = sig
+        self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._services.is_ready = False
+        self._app.closing = True
+        logger.info("stopping", extra={"running": self._app.running})
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        end = time.monotonic() + self._services.settings.grace_s
+        while time.monotonic() < end:
+            idle_s = time.monotonic() - self._app.last_request
+            if not self._app.running and idle_s > QUIET_S:
+                break
+            await asyncio.sleep(TICK_S)
+        self.should_exit = True
