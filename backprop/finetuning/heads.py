@@ -21,7 +21,16 @@ from backprop.models.base import BaseModel
 from backprop.models.fast import BeforeLast, before_last
 from backprop.models.hf import TEXT_INPUTS
 
-__all__ = ["Cached", "Head", "cache", "logits_of", "solvable", "solve"]
+__all__ = [
+    "MANY_ROWS",
+    "Cached",
+    "Head",
+    "answering_quickly",
+    "cache",
+    "logits_of",
+    "solvable",
+    "solve",
+]
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Inverse strengths of the penalty that are tried, as scikit-learn's C."""
@@ -131,27 +140,86 @@ def _encode(
         place: each row to where its inputs go.
         inputs: shape (rows, width).
     """
-    frozen = Frozen(before.identity)
-    known = frozen.read()
-    new: dict[bytes, Array] = {}
+    remembered = _Remembered(before)
     for own, batch in objective.batches(list(place)):
-        arrays = _arrays(batch)
-        keys = keys_of(arrays)
-        missing = [i for i, key in enumerate(keys) if key not in known]
-        if missing:
-            some = {name: array[missing] for name, array in arrays.items()}
-            vectors = before.engine.run("inputs", **some)
-            fresh = dict(zip([keys[i] for i in missing], vectors, strict=True))
-            known.update(fresh)
-            new.update(fresh)
-        found = np.stack([known[key] for key in keys])
+        found = remembered.inputs(_arrays(batch))
         inputs[[place[row] for row in own]] = torch.from_numpy(found)
-    if new:
-        frozen.add(list(new), np.stack(list(new.values())))
+    remembered.keep()
 
 
 def _arrays(batch: Any) -> dict[str, NDArray[Any]]:
     return {name: batch[name].numpy() for name in TEXT_INPUTS if name in batch}
+
+
+class _Remembered:
+    """What reaches a last layer: read from disk where it is known, else computed.
+
+    Args:
+        before: computes it.
+    """
+
+    def __init__(self, before: BeforeLast) -> None:
+        self._engine = before.engine
+        self._frozen = Frozen(before.identity)
+        self._known = self._frozen.read()
+        self._new: dict[bytes, Array] = {}
+
+    def inputs(self, arrays: dict[str, NDArray[Any]]) -> Array:
+        """Return it for one padded batch, shape (rows, width)."""
+        keys = keys_of(arrays)
+        missing = [i for i, key in enumerate(keys) if key not in self._known]
+        if missing:
+            some = {name: array[missing] for name, array in arrays.items()}
+            vectors = self._engine.run("inputs", **some)
+            fresh = dict(zip([keys[i] for i in missing], vectors, strict=True))
+            self._known.update(fresh)
+            self._new.update(fresh)
+        return np.stack([self._known[key] for key in keys])
+
+    def keep(self) -> None:
+        """Write what is new to disk."""
+        if self._new:
+            self._frozen.add(list(self._new), np.stack(list(self._new.values())))
+
+
+class _Quick:
+    """An engine whose ``logits`` are a last layer on what is remembered.
+
+    Args:
+        before: computes what reaches the layer.
+        layer: the last one.
+    """
+
+    single = None
+
+    def __init__(self, before: BeforeLast, layer: nn.Linear) -> None:
+        self.batch_tokens = before.engine.batch_tokens
+        self._remembered = _Remembered(before)
+        self._weight = layer.weight.detach().cpu().numpy()
+        self._bias = layer.bias.detach().cpu().numpy()
+
+    def run(self, function: str, **arrays: NDArray[Any]) -> Array:
+        """Return the logits of one padded batch."""
+        found: Array = self._remembered.inputs(arrays) @ self._weight.T + self._bias
+        return found
+
+
+@contextmanager
+def answering_quickly(model: BaseModel, task: str, layer: nn.Linear) -> Iterator[None]:
+    """Let the model answer from the vectors that its last layer was solved on, in this block.
+
+    Texts that are not among them are computed by a fast engine; where there is none, by torch.
+    """
+    before = before_last(model, task, layer)
+    handler: Any = model.torch_handler(task)
+    if before is None:
+        yield
+        return
+    engine, handler.engine = handler.engine, _Quick(before, layer)
+    try:
+        yield
+    finally:
+        handler.engine = engine
 
 
 @contextmanager
@@ -172,6 +240,7 @@ def solve(
     multi_label: bool,
     class_weights: Tensor | None = None,
     strengths: Sequence[float] = STRENGTHS,
+    start: Head | None = None,
 ) -> Head:
     """Return the weights of the least penalised mean loss, a convex problem.
 
@@ -185,6 +254,7 @@ def solve(
         multi_label: whether each label is judged by itself.
         class_weights: shape (classes,).
         strengths: tried in ascending order, each starting from the one before.
+        start: where the first starts from; by default all weights are 0.
 
     Source: multinomial and one-vs-rest logistic regression with an L2 penalty; L-BFGS, Liu and
     Nocedal 1989.
@@ -192,8 +262,10 @@ def solve(
     centre = train.inputs.mean(0)
     scale = (train.inputs - centre).square().sum(1).mean().sqrt().clamp_min(1e-12)
     inputs = (train.inputs - centre) / scale
-    weight = torch.zeros(classes, inputs.shape[1])
-    bias = torch.zeros(classes)
+    if start is None:
+        weight, bias = torch.zeros(classes, inputs.shape[1]), torch.zeros(classes)
+    else:
+        weight, bias = start.weight * scale, start.bias + start.weight @ centre
     best: Head | None = None
     passes = 0
     if valid is None and len(strengths) > 1:

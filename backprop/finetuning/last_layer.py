@@ -77,7 +77,9 @@ class LastLayer:
         if self._cached is None or self._cached_aside is None or self.head is None:
             return False
         both = self._cached.joined(self._cached_aside)
-        again = solve(both, None, strengths=(self.head.strength,), **self._classes())
+        again = solve(
+            both, None, strengths=(self.head.strength,), start=self.head, **self._classes()
+        )
         (again.shifted(thresholds.values()) if thresholds else again).put(self.layer)
         return True
 

@@ -20,7 +20,7 @@ from backprop.finetuning.answers import Answers, Ask
 from backprop.finetuning.checks import check_rows, cut, repeated, unmeasured
 from backprop.finetuning.choice import Choice, choose, form_of
 from backprop.finetuning.few import are_few, with_names
-from backprop.finetuning.heads import solvable
+from backprop.finetuning.heads import MANY_ROWS, answering_quickly, solvable
 from backprop.finetuning.last_layer import LastLayer
 from backprop.finetuning.loaders import Validation, user_step
 from backprop.finetuning.objectives import Objective, objective_for
@@ -202,7 +202,12 @@ class _Run:
             self.thresholds = self.last.thresholds(trained=self.choice.method != "head")
             self.last.fold(self.thresholds)
         self.model.forget_handlers()
-        self.measured = self.objective.measures(self.aside) if self.aside else None
+        if not self.aside:
+            return
+        task, last = self.data.task, self.last
+        quick = self.choice.method == "head" and last is not None and len(self.aside) >= MANY_ROWS
+        with answering_quickly(self.model, task, last.layer) if quick and last else nullcontext():
+            self.measured = self.objective.measures(self.aside)
 
     def _fit(self) -> None:
         validation = Validation(self.objective, self.aside, self.options)
