@@ -27,9 +27,11 @@ _NAMES = {
     "cosine_similarity": "backprop.similarity:cosine_similarity",
     "load": "backprop.models.saving:load",
     "models": "backprop.models",
+    "push_to_hub": "backprop.models.sharing:push_to_hub",
     "save": "backprop.models.saving:save",
     "tasks": "backprop.tasks",
     "testing": "backprop.testing",
+    "upload": "backprop.models.sharing:upload",
 }
 
 __all__ = ["__version__", "errors", *sorted(_NAMES)]

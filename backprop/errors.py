@@ -11,7 +11,7 @@
     │   ├── OfflineError                    nothing cached, and no network
     │   └── IntegrityError                  bytes differ from the expected hash or size
     ├── ArtefactError (ValueError)          a saved folder is damaged or not ours
-    └── RemoteError                         a server answered with an error
+    └── RemoteError                         a server answered with an error, or not at all
 
 Each message says what was wrong, the value received and what to do. The built-in base in
 brackets is there for callers who catch the usual Python error.
@@ -77,8 +77,12 @@ class RemoteError(BackpropError):
     Args:
         message: what the server said.
         status: HTTP status, or None when no answer came.
+        request_id: by which the server's log knows the request, where it said so.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, request_id: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.request_id = request_id

@@ -25,6 +25,7 @@ ORDER = (
         "index",
         "sources",
         "catalogue",
+        "client",
         "remote",
     ),
     *("collate", "losses", "engines", "handlers", "models", "metrics", "data", "trainer"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backprop import artefact, catalogue
 from backprop.catalogue import Entry
+from backprop.client.references import is_reference
 from backprop.errors import ArtefactError, InputError, NotFoundError
 from backprop.models import NAMES
 from backprop.models.listing import table
@@ -87,21 +88,30 @@ class AutoModel:
         name: str | Path,
         aliases: Mapping[str, str] | None = None,
         device: str | torch.device | None = None,
+        *,
+        api_url: str | None = None,
+        api_key: str | None = None,
     ) -> BaseModel:
         """Return the model called ``name``, fetched if need be.
 
         Args:
             name: a catalogue name or alias, the name or path of a saved model, a folder in hub
-                format, or a hub repository (``owner/name``).
+                format, a hub repository (``owner/name``), or a model of a server's hub
+                (``hub://name@version``).
             aliases: further names, each to the name it stands for.
             device: such as ``"cpu"`` or ``"cuda:0"``.
+            api_url: where the server is; ``$BACKPROP_API_URL`` by default.
+            api_key: of the server; ``$BACKPROP_API_KEY`` by default.
 
         Raises:
             NotFoundError: there is no such model; the message lists near ones.
             SourceError: its weights can't be fetched.
             ArtefactError: it was saved, and its folder is damaged.
         """
-        return find(str((aliases or {}).get(str(name), name)))(device)
+        chosen = str((aliases or {}).get(str(name), name))
+        if is_reference(chosen):
+            chosen = str(saved_folder(chosen, api_url=api_url, api_key=api_key))
+        return find(chosen)(device)
 
 
 def find(name: str) -> Loader:

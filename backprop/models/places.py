@@ -10,6 +10,7 @@ from typing import Any
 
 from backprop import artefact, catalogue, sources
 from backprop.catalogue import Entry
+from backprop.client import address, references
 from backprop.errors import InputError, NotFoundError
 from backprop.optional import load
 
@@ -54,8 +55,22 @@ def is_repository(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None
 
 
-def saved_folder(name: str) -> Path | None:
-    """Return the folder of a saved model by its name or path, or a folder in hub format."""
+def saved_folder(
+    name: str, *, api_url: str | None = None, api_key: str | None = None
+) -> Path | None:
+    """Return the folder of a saved model by its name or path, or a folder in hub format.
+
+    What a server's hub has, ``hub://name@version``, is fetched.
+
+    Args:
+        name: what it is called.
+        api_url: where the server is; ``$BACKPROP_API_URL`` by default.
+        api_key: of the server; ``$BACKPROP_API_KEY`` by default.
+    """
+    if references.is_reference(name):
+        server = address.of_hub(api_url, api_key)
+        fetched: Path = load("backprop.client.fetching:fetch")(server, name)  # imports httpx
+        return fetched
     path = Path(name).expanduser()
     if path.is_dir():
         return path

@@ -16,10 +16,11 @@ from backprop import artefact, catalogue
 from backprop.errors import ArtefactError, InputError, NotFoundError
 from backprop.models import auto
 from backprop.models.base import BaseModel, without_progress_bars
+from backprop.models.cards import card
 from backprop.models.fast import parts_of
 from backprop.models.places import saved_folder
 
-__all__ = ["load", "save"]
+__all__ = ["describe", "load", "save"]
 
 PICKLE = "model.dill"
 WEIGHTS = "model.safetensors"
@@ -60,7 +61,7 @@ def save(
             "loaded; pass another name, or a path."
         )
     meta = {
-        **_describe(model),
+        **describe(model),
         "name": name,
         "description": description or model.description or "",
         "tasks": list(tasks or model.tasks),
@@ -73,7 +74,7 @@ def save(
 
     def build(folder: Path) -> None:
         _write_files(model, folder)
-        (folder / "README.md").write_text(_card(meta), "utf-8")
+        (folder / "README.md").write_text(card(meta), "utf-8")
 
     return artefact.write(path or artefact.default_path(name), build, meta)
 
@@ -84,22 +85,27 @@ def load(
     model_class: type[BaseModel] | None = None,
     trust_pickle: bool = False,
     device: str | torch.device | None = None,
+    api_key: str | None = None,
+    api_url: str | None = None,
 ) -> BaseModel:
     """Return a saved model, every byte of it checked.
 
     Args:
-        name_or_path: the name it was saved by, or its folder.
+        name_or_path: the name it was saved by, or its folder; or ``hub://name@version``, which is
+            fetched from a server once (``hub://name`` is its latest version).
         model_class: the class of a model of your own; its weights are put into ``model_class()``
             and nothing is unpickled.
         trust_pickle: unpickle a model of your own; this runs code from the folder, so say it only
             of folders you or people you trust made.
         device: such as ``"cpu"`` or ``"cuda:0"``.
+        api_key: of the server; ``$BACKPROP_API_KEY`` by default.
+        api_url: where the server is; ``$BACKPROP_API_URL`` by default.
 
     Raises:
-        NotFoundError: there is no such folder.
+        NotFoundError: there is no such folder, or version on the server.
         ArtefactError: it is damaged, or holds pickled code and neither argument says what to do.
     """
-    folder = saved_folder(str(name_or_path))
+    folder = saved_folder(str(name_or_path), api_url=api_url, api_key=api_key)
     if folder is None:
         raise NotFoundError(
             f"There is no saved model {str(name_or_path)!r}; catalogue models are loaded by "
@@ -130,7 +136,7 @@ def _is_in_catalogue(name: str) -> bool:
         return False
 
 
-def _describe(model: BaseModel) -> dict[str, Any]:
+def describe(model: BaseModel) -> dict[str, Any]:
     """Return the class and settings of a model, and of those it is made of."""
     class_name = type(model).__name__
     if not _is_ours(model):
@@ -139,7 +145,7 @@ def _describe(model: BaseModel) -> dict[str, Any]:
     parts = parts_of(model)
     if parts:
         described["parts"] = {
-            part: {**_describe(own), "name": own.name, "tasks": list(own.tasks)}
+            part: {**describe(own), "name": own.name, "tasks": list(own.tasks)}
             for part, own in parts.items()
         }
     return described
@@ -191,25 +197,3 @@ def _unpickle(path: Path) -> BaseModel:
     with path.open("rb") as file:
         model: BaseModel = dill.load(file)
     return model
-
-
-def _card(meta: Mapping[str, Any]) -> str:
-    """Return the model card: what the model is and how to use it."""
-    lines = [
-        "---",
-        "library_name: backprop",
-        "---",
-        f"# {meta['name']}",
-        "",
-        meta["description"] or "No description was given.",
-        "",
-        f"- class: `{meta['class']}`",
-        f"- tasks: {', '.join(f'`{task}`' for task in meta['tasks'])}",
-        f"- saved with backprop {meta['version']}",
-    ]
-    if meta["details"]:
-        lines += ["", "## Details", ""]
-        lines += [f"- {key}: {value}" for key, value in meta["details"].items()]
-    if meta["card"]:
-        lines += ["", meta["card"].strip()]
-    return "\n".join(lines) + "\n"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from backprop import catalogue, inputs
+from backprop.client import address
+from backprop.client.references import is_reference
 from backprop.errors import InputError, UnsupportedTaskError
 from backprop.models import ready
 from backprop.models.auto import AutoModel
-from backprop.models.places import tasks_of
+from backprop.models.places import saved_folder, tasks_of
 from backprop.optional import load
 from backprop.pictures import describe
 from backprop.specs import SPECS, TaskSpec
@@ -20,6 +23,7 @@ from backprop.tasks.streams import answers
 if TYPE_CHECKING:
     import torch
 
+    from backprop.client.sending import Uploaded
     from backprop.models.base import BaseModel
     from backprop.report import Report
 
@@ -33,16 +37,21 @@ class Task:
 
     Args:
         model: catalogue name or alias, name or path of a saved model, hub repository, or a model
-            object; the task's starter model by default. Weights are loaded at the first call.
+            object; the task's starter model by default. Weights are loaded at the first call. With
+            ``hub://name@version`` a version is fetched from the server and run here.
         local: run here even if ``api_key`` is given.
-        api_key: run on a server, with this key.
+        api_key: run on a server, with this key; ``$BACKPROP_API_KEY`` by default, where ``api_url``
+            is given.
         device: such as ``"cpu"`` or ``"cuda:0"``; the fastest there is by default.
-        api_url: where the server is.
+        api_url: run on a server, which is here; ``$BACKPROP_API_URL`` by default, where ``api_key``
+            is given.
         engine: what computes: ``"torch"``, ``"ctranslate2"`` or ``"onnx"``; by default the fastest
             that is installed and gives torch's results.
         precision: of the weights of text encoders and decoders: ``"float32"``, or ``"int8"``,
             which is smaller and, for one text at a time, faster, but not quite the same: how
             near it comes is measured and logged, and too far is refused.
+        timeout_s: most seconds for a server's answer, tries after a failure included; 120 by
+            default.
 
     Raises:
         NotFoundError: there is no such model.
@@ -63,21 +72,26 @@ class Task:
         api_url: str | None = None,
         engine: str = "auto",
         precision: str = "float32",
+        timeout_s: float | None = None,
     ) -> None:
         ready.asked(engine, precision)
+        if timeout_s is not None and not timeout_s > 0:
+            raise InputError(f"timeout_s must be above 0; received {timeout_s!r}.")
+        self.timeout_s = timeout_s
         self.engine = engine
         self.precision = precision
         self._ready: Any = None
         self.api_key = api_key
         self.api_url = api_url
         self.device = device
+        if is_reference(model) and not isinstance(model, Path):
+            model = saved_folder(str(model), api_url=api_url, api_key=api_key)
+            local = True
         is_named = model is None or isinstance(model, (str, Path))
         self.is_remote = is_named and not local and (api_key is not None or api_url is not None)
-        if self.is_remote and api_url is None:
-            raise InputError(
-                "api_key was given without api_url, and the hosted service of 2021 is gone; pass "
-                "api_url='https://your-server', or leave api_key out to run here."
-            )
+        if self.is_remote:
+            server = address.of_task(api_url, api_key)
+            self.api_url, self.api_key = server.url, server.key or None
         self._model: BaseModel | None = None
         if model is None or isinstance(model, (str, Path)):
             self.name = self._resolve(model)
@@ -272,13 +286,7 @@ class Task:
         """
         given = self._given(task_input)
         if self.is_remote:
-            return load("backprop.remote:call")(
-                self.task,
-                given,
-                api_url=str(self.api_url),
-                api_key=self.api_key,
-                model=self.name,
-            )
+            return load("backprop.remote:call")(self.task, given, **self._asking())
         quick = self._quick()
         if quick is not None:
             request = inputs.read(self.task, given)
@@ -293,6 +301,44 @@ class Task:
         if request.single or (isinstance(answer, list) and len(answer) == len(request.rows)):
             return answer
         return [model(one, task=self.task) for one in inputs.one_by_one(self.task, given, request)]
+
+    async def acall(self, *args: Any, **options: Any) -> Any:
+        """Return what a call with the same arguments returns, while the event loop goes on.
+
+        On a server many of these wait at a time without a thread each; a local model answers in a
+        thread.
+
+        Args:
+            args: those of the call.
+            options: those of the call.
+        """
+        # Here, since it imports asyncio, which takes long.
+        return await load("backprop.tasks.replaying:acall")(self, args, options)
+
+    def upload(
+        self,
+        name: str | None = None,
+        description: str | None = None,
+        details: Mapping[str, Any] | None = None,
+        api_key: str | None = None,
+        *,
+        api_url: str | None = None,
+    ) -> Uploaded:
+        """Return the version that a server made of the task's model; see ``backprop.upload``."""
+        uploaded: Uploaded = load("backprop.models.sharing:upload")(
+            self.model,
+            name,
+            description,
+            details=details,
+            api_key=api_key if api_key is not None else self.api_key,
+            api_url=api_url if api_url is not None else self.api_url,
+        )
+        return uploaded
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Return the address of the commit in a repository; see ``backprop.push_to_hub``."""
+        commit: str = load("backprop.models.sharing:push_to_hub")(self.model, repo_id, **options)
+        return commit
 
     def stream_map(
         self,
@@ -325,6 +371,18 @@ class Task:
         sees = any(field.kind == "image" for field in self.spec.fields)
         size = chunk or (IMAGES_AT_ONCE if sees else TEXTS_AT_ONCE)
         return answers(self.run, self.spec, items, options, chunk=size, show=show)
+
+    def _load(self) -> None:
+        """Be ready to answer here, whichever of several threads asks first."""
+        if not self.is_remote and self._model is None and self._ready is None:
+            with LOADING:  # transformers loads one model at a time only
+                if self._quick() is None:
+                    _ = self.model
+
+    def _asking(self) -> dict[str, Any]:
+        """Return how to ask the server."""
+        asking = {"api_url": self.api_url, "api_key": self.api_key, "model": self.name}
+        return asking if self.timeout_s is None else {**asking, "timeout_s": self.timeout_s}
 
     def _quick(self) -> Any:
         """Return what answers without torch; None before a conversion, or once torch is loaded."""
@@ -379,6 +437,7 @@ class Task:
             )
 
 
+LOADING = threading.Lock()
 TEXTS_AT_ONCE, IMAGES_AT_ONCE = 512, 64
 
 

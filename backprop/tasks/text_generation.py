@@ -7,6 +7,7 @@ from typing import Any
 
 from backprop import inputs
 from backprop.errors import InputError
+from backprop.optional import load
 from backprop.tasks.base import Task
 
 __all__ = ["TextGeneration"]
@@ -72,12 +73,16 @@ class TextGeneration(Task):
             options: those of the call, but for several beams or generations.
 
         Raises:
-            InputError: the input does not fit, the task runs on a server, or the model can't
-                stream.
+            InputError: the input does not fit, or the model can't stream.
+            RemoteError: the server could not be reached, refused, or broke off.
         """
         request = inputs.read(self.task, {"text": text, **options})
         if not request.single:
             raise InputError("stream takes one text; received a list; call the task itself.")
+        if self.is_remote:
+            given = {**request.rows[0], **request.options}
+            remote: Iterator[str] = load("backprop.remote:stream")(given, **self._asking())
+            return remote
         stream = getattr(self._quick() or self.model.handler(self.task), "stream", None)
         if stream is None:
             raise InputError(f"{self.name} can't stream; call the task itself.")

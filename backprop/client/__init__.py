@@ -1,0 +1,1 @@
+"""What talks to a server: connections, tries, requests, files sent and fetched."""
