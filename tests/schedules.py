@@ -1,6 +1,6 @@
 """Schedules of requests for a batcher: drawn by hypothesis, played in virtual time, judged.
 
-Used by ``tests/test_serve_batcher.py`` and, ten thousand at a time, by ``bench/serve/schedules.py``.
+Used by ``tests/test_serve_batcher.py`` and, ten thousand at once, by ``bench/serve/schedules.py``.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class Hang(Exception):
     """Everybody waits, and nothing will ever happen."""
 
 
-class _Clock(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Clock(selectors.DefaultSelector):
     """Lets time pass in no time: what the loop would wait for, it has waited for."""
 
     now = 0.0

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from backprop.cli import commands, finetune, run, serve
+from backprop.cli import commands, finetune, keys, run, serve, upload
 from backprop.cli.printing import write
 from backprop.cli.quiet import quiet
 from backprop.errors import BackpropError, InputError
@@ -32,6 +32,8 @@ app.add_typer(finetune.finetuning, name="finetune")
 app.add_typer(finetune.evaluating, name="evaluate")
 app.add_typer(commands.app)
 app.add_typer(serve.app)
+app.add_typer(upload.app)
+app.add_typer(keys.app, name="keys")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -51,6 +51,7 @@ def serve(
     ] = 900.0,
     memory: Annotated[int, Option(help="MiB that loaded models may take together.")] = 4096,
     rate: Annotated[int, Option(help="Requests a key may make a minute; 0 is any number.")] = 0,
+    tokens: Annotated[int, Option(help="Most tokens that may be asked for of one text.")] = 4096,
     upload: Annotated[int, Option(help="MiB of the largest file that may be uploaded.")] = 4096,
     threads: Annotated[int, Option(help="Cores that compute; 0 takes all.")] = 0,
 ) -> None:
@@ -74,6 +75,7 @@ def serve(
         idle_s=idle,
         memory_bytes=memory * MIB,
         rate_per_minute=rate,
+        most_tokens=tokens,
         upload_bytes=upload * MIB,
         threads=threads,
         **places,

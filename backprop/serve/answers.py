@@ -13,8 +13,10 @@ from starlette.responses import Response
 
 from backprop import inputs
 from backprop.errors import InputError
+from backprop.handlers.writer import DEFAULT_NEW_TOKENS
 from backprop.pictures import describe
 from backprop.serve import limits
+from backprop.serve.settings import Settings
 from backprop.specs import SPECS
 
 __all__ = ["JSON", "body_of", "checked", "to_json"]
@@ -46,25 +48,32 @@ def _object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-async def checked(task: str, body: Mapping[str, Any], size: int) -> inputs.Request:
+async def checked(
+    task: str, body: Mapping[str, Any], size: int, settings: Settings
+) -> inputs.Request:
     """Return a task's input, checked against its spec and the server's limits.
 
     Args:
         task: task string.
         body: the task's input dictionary.
         size: of the body, in bytes.
+        settings: of the server.
 
     Raises:
         InputError: it does not fit.
     """
     if size > SMALL_BYTES:
-        return await anyio.to_thread.run_sync(partial(_checked, task, body))
-    return _checked(task, body)
+        return await anyio.to_thread.run_sync(partial(_checked, task, body, settings))
+    return _checked(task, body, settings)
 
 
-def _checked(task: str, body: Mapping[str, Any]) -> inputs.Request:
-    limits.check(SPECS[task], body)
-    return inputs.read(task, body, paths=False)
+def _checked(task: str, body: Mapping[str, Any], settings: Settings) -> inputs.Request:
+    most = settings.most_tokens
+    limits.check(SPECS[task], body, most)
+    asked = inputs.read(task, body, paths=False)
+    if task == "text-generation" and most < DEFAULT_NEW_TOKENS:
+        asked.options.setdefault("max_length", max(most, asked.options.get("min_length", 0)))
+    return asked
 
 
 def to_json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

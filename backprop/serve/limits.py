@@ -14,6 +14,7 @@ __all__ = [
     "MAX_LABELS",
     "MAX_ROWS",
     "MAX_TEXT",
+    "LENGTHS",
     "OPTION_BOUNDS",
     "check",
 ]
@@ -32,8 +33,6 @@ MAX_WRITTEN = 64
 """Texts or beams that one request may have written at a time, over all rows."""
 
 OPTION_BOUNDS: Mapping[str, float] = {
-    "min_length": 4096,
-    "max_length": 4096,
     "num_beams": 16,
     "num_generations": 16,
     "top_k": 1_000_000,
@@ -44,12 +43,17 @@ OPTION_BOUNDS: Mapping[str, float] = {
 MOST_OF_LIST = {"labels": MAX_LABELS, "history": MAX_HISTORY}
 
 
-def check(spec: TaskSpec, body: Mapping[str, Any]) -> int:
+LENGTHS = ("min_length", "max_length")
+"""Options that are bounded by the server's settings."""
+
+
+def check(spec: TaskSpec, body: Mapping[str, Any], most_tokens: int) -> int:
     """Return the number of rows of a request, which is within all bounds.
 
     Args:
         spec: the task's.
         body: its input as it came, types unchecked.
+        most_tokens: that may be asked for of one text.
 
     Raises:
         InputError: something is too long, too large or too many.
@@ -66,11 +70,13 @@ def check(spec: TaskSpec, body: Mapping[str, Any]) -> int:
             _most(field.name, len(text), MAX_TEXT, "characters in one string")
             total += len(text)
     _most("The request", total, MAX_CHARACTERS, "characters in all; send several requests")
-    _check_options(spec, body, rows)
+    _check_options(spec, body, rows, {**OPTION_BOUNDS, **dict.fromkeys(LENGTHS, most_tokens)})
     return rows
 
 
-def _check_options(spec: TaskSpec, body: Mapping[str, Any], rows: int) -> None:
+def _check_options(
+    spec: TaskSpec, body: Mapping[str, Any], rows: int, bounds: Mapping[str, float]
+) -> None:
     for option in spec.options:
         value = body.get(option.name)
         if isinstance(value, str):
@@ -80,9 +86,9 @@ def _check_options(spec: TaskSpec, body: Mapping[str, Any], rows: int) -> None:
             for text in value:
                 if isinstance(text, str):
                     _most(option.name, len(text), MAX_TEXT, "characters in one string")
-        elif isinstance(value, (int, float)) and value > OPTION_BOUNDS.get(option.name, value):
+        elif isinstance(value, (int, float)) and value > bounds.get(option.name, value):
             raise InputError(
-                f"{option.name} is at most {OPTION_BOUNDS[option.name]:g} here; received {value}."
+                f"{option.name} is at most {bounds[option.name]:g} here; received {value}."
             )
     copies = [body.get(name) for name in ("num_beams", "num_generations")]
     wanted = max((value for value in copies if isinstance(value, int)), default=1)

@@ -27,7 +27,7 @@ def routes(services: Services) -> list[Route]:
         Route("/readyz", partial(_ready, services), methods=["GET"]),
         Route("/metrics", partial(_metrics, services), methods=["GET"]),
         Route("/stats.json", partial(_stats, services), methods=["GET"]),
-        Route("/openapi.json", _openapi, methods=["GET"]),
+        Route("/openapi.json", partial(_openapi, services), methods=["GET"]),
     ]
 
 
@@ -59,5 +59,5 @@ async def _stats(services: Services, request: Request) -> Response:
     return to_json(services.registry.stats())
 
 
-async def _openapi(request: Request) -> Response:
-    return to_json(document())
+async def _openapi(services: Services, request: Request) -> Response:
+    return to_json(document(services.settings))

@@ -29,6 +29,7 @@ from backprop.serve.connection import while_connected
 from backprop.serve.openai_chat import conversation
 from backprop.serve.openai_stream import Shape, stream
 from backprop.serve.services import Services
+from backprop.serve.settings import Settings
 from backprop.serve.task_routes import model_of
 
 __all__ = ["routes"]
@@ -43,8 +44,12 @@ OPTIONS: Mapping[str, str] = {
     "n": "num_generations",
     "stop": "stop",
     "seed": "seed",
+    **{
+        name: name
+        for name in ("top_k", "min_length", "repetition_penalty", "length_penalty", "do_sample")
+    },
 }
-"""OpenAI's name of an option to ours."""
+"""OpenAI's name of an option to ours; those that it has none for go by our own."""
 
 IGNORED = frozenset(
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
@@ -104,7 +109,7 @@ async def _embeddings(services: Services, request: Request) -> Response:
         raise InputError(f"encoding_format must be float or base64; received {describe(encoding)}.")
     texts = _texts(body, "input")
     given = {"text": texts, "dimensions": body.get("dimensions")}
-    asked = await checked(VECTORS, given, size)
+    asked = await checked(VECTORS, given, size, services.settings)
     target = await services.registry.find(name, VECTORS)
     request.state.facts = {"model": target.label, "rows": len(texts)}
     vectors = await while_connected(
@@ -131,7 +136,7 @@ async def _write(services: Services, shape: Shape, request: Request) -> Response
     start = time.perf_counter()
     body, size = await body_of(request)
     name = model_of(body)
-    asked = await _asked(shape, body, size)
+    asked = await _asked(services.settings, shape, body, size)
     target = await services.registry.find(name, TEXTS)
     request.state.facts = {"model": target.label, "rows": len(asked.rows)}
     head = {
@@ -177,7 +182,7 @@ class Asked:
     counts: bool
 
 
-async def _asked(shape: Shape, body: Mapping[str, Any], size: int) -> Asked:
+async def _asked(settings: Settings, shape: Shape, body: Mapping[str, Any], size: int) -> Asked:
     """Return what a body asks for.
 
     Raises:
@@ -191,11 +196,11 @@ async def _asked(shape: Shape, body: Mapping[str, Any], size: int) -> Asked:
     if shape.is_chat:
         messages = conversation(body.get("messages"))
         prompts = [message["content"] for message in messages]
-        checked_texts = await checked(TEXTS, {"text": "\n".join(prompts), **given}, size)
+        checked_texts = await checked(TEXTS, {"text": "\n".join(prompts), **given}, size, settings)
         rows: list[inputs.Row] = [{"messages": messages}]
     else:
         prompts = _texts(body, "prompt")
-        checked_texts = await checked(TEXTS, {"text": prompts, **given}, size)
+        checked_texts = await checked(TEXTS, {"text": prompts, **given}, size, settings)
         rows = checked_texts.rows
     if streams and (len(rows) > 1 or checked_texts.options.get("num_generations", 1) > 1):
         raise InputError("stream follows one prompt and one text; send several requests.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 from backprop.serve import limits
-from backprop.serve.openapi_operations import COMPONENTS, OPERATIONS
+from backprop.serve.openapi_operations import COMPONENTS, LENGTH_FIELDS, OPERATIONS
+from backprop.serve.settings import Settings
 from backprop.specs import SPECS, Field, Option, TaskSpec
 
 __all__ = ["document"]
@@ -55,13 +57,19 @@ EXAMPLES: Mapping[str, Any] = {
 }
 
 
+def document(settings: Settings) -> Json:
+    """Return the OpenAPI document of a server that runs so."""
+    return _document(settings.most_tokens)
+
+
 @cache
-def document() -> Json:
-    """Return the OpenAPI document."""
+def _document(most_tokens: int) -> Json:
     paths: dict[str, Json] = {}
+    bounds = {**limits.OPTION_BOUNDS, **dict.fromkeys(limits.LENGTHS, most_tokens)}
     for spec in SPECS.values():
-        paths[f"/{spec.name}"] = {"post": _task(spec)}
-    for (method, path), operation in OPERATIONS.items():
+        paths[f"/{spec.name}"] = {"post": _task(spec, bounds)}
+    for (method, path), known in OPERATIONS.items():
+        operation = _bounded(known, most_tokens)
         paths.setdefault(path, {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -76,8 +84,17 @@ def document() -> Json:
     }
 
 
-def _task(spec: TaskSpec) -> Json:
-    single, batch = _body(spec, batch=False), _body(spec, batch=True)
+def _bounded(operation: Json, most_tokens: int) -> Json:
+    """Return an operation whose lengths of text are bounded as the server's are."""
+    own = copy.deepcopy(operation)
+    for media in own.get("requestBody", {}).get("content", {}).values():
+        for name in LENGTH_FIELDS & media["schema"].get("properties", {}).keys():
+            media["schema"]["properties"][name]["maximum"] = most_tokens
+    return own
+
+
+def _task(spec: TaskSpec, bounds: Mapping[str, float]) -> Json:
+    single, batch = (_body(spec, bounds, batch=several) for several in (False, True))
     answer = _answer(spec)
     given = {field.name: EXAMPLES[field.name] for field in spec.fields if field.name in EXAMPLES}
     return {
@@ -131,11 +148,11 @@ def _answer(spec: TaskSpec) -> Json:
     return {"anyOf": [single, {"type": "array", "items": single}]}
 
 
-def _body(spec: TaskSpec, *, batch: bool) -> Json:
+def _body(spec: TaskSpec, bounds: Mapping[str, float], *, batch: bool) -> Json:
     properties: Json = {field.name: _field(field, batch) for field in spec.fields}
     for option in spec.options:
         if not option.caller_only:
-            properties[option.name] = _option(option)
+            properties[option.name] = _option(option, bounds)
     properties["model"] = {
         "type": "string",
         "maxLength": 160,
@@ -160,7 +177,7 @@ def _field(field: Field, batch: bool) -> Json:
     return {"type": "array", "items": one, "minItems": 1, "maxItems": most, **described}
 
 
-def _option(option: Option) -> Json:
+def _option(option: Option, bounds: Mapping[str, float]) -> Json:
     own: Json = {"description": option.doc}
     if option.kind == "strings":
         many = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 16}
@@ -174,7 +191,7 @@ def _option(option: Option) -> Json:
             own["pattern"] = r"^[^{}]*\{\}[^{}]*$"
     if option.low is not None:
         own["exclusiveMinimum" if option.above_low else "minimum"] = option.low
-    high = limits.OPTION_BOUNDS.get(option.name, option.high)
+    high = bounds.get(option.name, option.high)
     if high is not None and option.kind in ("int", "float"):
         own["maximum"] = high
     return own

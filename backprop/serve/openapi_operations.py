@@ -7,7 +7,7 @@ from typing import Any
 
 from backprop.serve import limits
 
-__all__ = ["COMPONENTS", "OPERATIONS"]
+__all__ = ["COMPONENTS", "LENGTH_FIELDS", "OPERATIONS"]
 
 Json = dict[str, Any]
 
@@ -93,7 +93,7 @@ def _operation(
 
 GENERATION: Json = {
     "model": {"type": "string", "maxLength": 160},
-    "max_tokens": {"type": "integer", "minimum": 1, "maximum": 4096},
+    "max_tokens": {"type": "integer", "minimum": 1},
     "temperature": {"type": "number", "minimum": 0, "maximum": 100},
     "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     "n": {"type": "integer", "minimum": 1, "maximum": 16},
@@ -104,6 +104,8 @@ GENERATION: Json = {
     "stream": {"type": "boolean"},
     "user": {"type": "string"},
 }
+LENGTH_FIELDS = {"max_tokens"}
+"""Fields that the server's settings bound."""
 MESSAGE: Json = {
     "type": "object",
     "required": ["role", "content"],

@@ -25,7 +25,8 @@ from backprop.serve.costs import MOST_COST, costs_of, key_of
 from backprop.serve.loading import Model, open_model
 from backprop.serve.metrics import Metrics
 from backprop.serve.settings import Settings
-from backprop.serve.store.hub import Hub, Version
+from backprop.serve.store.hub import Hub
+from backprop.serve.store.rows import Version
 from backprop.specs import SPECS
 
 __all__ = ["Registry", "Target"]

@@ -24,7 +24,7 @@ __all__ = ["run"]
 logger = logging.getLogger("backprop.serve")
 
 QUIET_S = 0.3
-"""So long nothing has come before the sockets are closed: what was sent by then is answered."""
+"""Connections are still accepted for so long, and what is open is closed when quiet for so long."""
 TICK_S = 0.02
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
@@ -86,9 +86,10 @@ def _listen(settings: Settings) -> socket.socket:
 class _Server(uvicorn.Server):
     """Uvicorn's server, which at the first signal lets what was accepted end.
 
-    Load balancers learn from ``/readyz`` at once that it takes no more. Requests that still come
-    are answered, and told that the connection closes. When nothing has come or run for a moment,
-    or the time of grace is over, it ends; at the second signal it ends now.
+    Load balancers learn from ``/readyz`` at once that it takes no more. For a moment connections
+    are still accepted, for one may be on its way; what comes on those that are open is answered,
+    and told that the connection closes. When nothing runs, or the time of grace is over, it ends;
+    at the second signal it ends now.
     """
 
     def __init__(self, config: uvicorn.Config, app: Guard, services: Services) -> None:
@@ -109,8 +110,7 @@ class _Server(uvicorn.Server):
         if self._draining is not None or self._loop is None or not self.started:
             super().handle_exit(sig, frame)
             return
-        self._captured_signals.append(sig)
-        self._draining = sig
+        self._draining = sig  # kept from uvicorn, which would die of it in the end
         self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:
@@ -121,6 +121,9 @@ class _Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         end = time.monotonic() + self._services.settings.grace_s
+        await asyncio.sleep(min(QUIET_S, self._services.settings.grace_s))
+        for server in self.servers:
+            server.close()
         while time.monotonic() < end:
             idle_s = time.monotonic() - self._app.last_request
             if not self._app.running and idle_s > QUIET_S:

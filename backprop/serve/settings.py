@@ -40,6 +40,7 @@ class Settings:
         idle_s: a model that nobody asked for that long is unloaded.
         memory_bytes: of loaded models together; the one used longest ago goes first.
         rate_per_minute: requests that a key may make a minute; 0 is any number.
+        most_tokens: that may be asked for of one text that is written.
         upload_bytes: largest file that may be uploaded.
         threads: cores that compute; 0 takes all.
     """
@@ -59,6 +60,7 @@ class Settings:
     idle_s: float = 900.0
     memory_bytes: int = 4 << 30
     rate_per_minute: int = 0
+    most_tokens: int = 4096
     upload_bytes: int = 4 << 30
     threads: int = 0
 
@@ -76,7 +78,13 @@ class Settings:
             "idle_s": 0,
             "memory_bytes": 1,
         }
-        lowest |= {"rate_per_minute": 0, "upload_bytes": 1, "threads": 0, "port": 0}
+        lowest |= {
+            "rate_per_minute": 0,
+            "upload_bytes": 1,
+            "most_tokens": 1,
+            "threads": 0,
+            "port": 0,
+        }
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise InputError(

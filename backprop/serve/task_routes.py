@@ -35,7 +35,7 @@ async def _answer(services: Services, spec: TaskSpec, request: Request) -> Respo
     start = time.perf_counter()
     body, size = await body_of(request)
     name = model_of(body)
-    asked = await checked(spec.name, body, size)
+    asked = await checked(spec.name, body, size, services.settings)
     target = await services.registry.find(name, spec.name)
     request.state.facts = {"model": target.label, "rows": len(asked.rows)}
     answers = await while_connected(
