@@ -120,7 +120,8 @@ def test_answers_of_another_number_are_an_error_and_not_a_mix() -> None:
 
 def test_a_hang_is_noticed_by_these_tests() -> None:
     async def never(rows: Sequence[Any], options: Mapping[str, Any]) -> list[Any]:
-        return await asyncio.get_running_loop().create_future()
+        found: list[Any] = await asyncio.get_running_loop().create_future()
+        return found
 
     async def work() -> None:
         await Batcher(never, most_cost=1, queue=1).submit([1], {})

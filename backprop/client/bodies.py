@@ -17,7 +17,7 @@ from backprop.specs import TaskSpec
 
 __all__ = ["MAX_BODY_BYTES", "MAX_CHARACTERS", "MAX_ROWS", "MAX_WRITTEN", "Body", "bodies"]
 
-MAX_BODY_BYTES = 32 << 20
+MAX_BODY_BYTES = 16 << 20
 MAX_ROWS = 1024
 MAX_CHARACTERS = 2_000_000
 MAX_WRITTEN = 64

@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from backprop.errors import InputError
 
-__all__ = ["ChatTemplate", "Message", "fill"]
+__all__ = ["ChatTemplate", "Message", "environment", "fill"]
 
 Message = dict[str, str]
 """``{"role": "system" | "user" | "assistant", "content": …}``"""
@@ -75,17 +75,18 @@ TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, Arithmetic
 @lru_cache(maxsize=32)
 def _compiled(source: str) -> Template:
     """Return the template, which takes longer to read than to render."""
-    return _environment().from_string(source)
+    return environment().from_string(source)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def environment() -> ImmutableSandboxedEnvironment:
+    """Return what chat templates are read with: a sandbox that knows what they may use."""
+    made = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
+    made.filters["tojson"] = _to_json
+    made.globals["raise_exception"] = _refuse
+    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return made
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:

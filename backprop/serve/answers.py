@@ -16,6 +16,7 @@ from backprop.errors import InputError
 from backprop.handlers.writer import DEFAULT_NEW_TOKENS
 from backprop.pictures import describe
 from backprop.serve import limits
+from backprop.serve.images import check_images
 from backprop.serve.settings import Settings
 from backprop.specs import SPECS
 
@@ -70,7 +71,7 @@ async def checked(
 def _checked(task: str, body: Mapping[str, Any], settings: Settings) -> inputs.Request:
     most = settings.most_tokens
     limits.check(SPECS[task], body, most)
-    asked = inputs.read(task, body, paths=False)
+    asked = inputs.read(task, check_images(SPECS[task], body), paths=False)
     if task == "text-generation" and most < DEFAULT_NEW_TOKENS:
         asked.options.setdefault("max_length", max(most, asked.options.get("min_length", 0)))
     return asked

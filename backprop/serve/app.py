@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from backprop.errors import (
     ArtefactError,
@@ -128,6 +128,10 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
         return to_json({"message": str(error)}, error.status, error.headers)
 
     async def http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            allowed = ", ".join(sorted(_methods(request)))
+            message = f"This address takes {allowed}."
+            return to_json({"message": message}, 405, {"allow": allowed})
         return to_json({"message": error.detail}, error.status_code, error.headers)
 
     async def unavailable(request: Request, error: BackpropError) -> Response:
@@ -148,6 +152,15 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
         BackpropError: unavailable,
         Exception: failed,
     }
+
+
+def _methods(request: Request) -> set[str]:
+    """Return every method that an address takes, over all its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.path_regex.match(request.url.path):
+            found |= route.methods or set()
+    return found
 
 
 def _log(request: Request, error: Exception) -> None:

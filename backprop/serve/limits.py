@@ -19,7 +19,7 @@ __all__ = [
     "check",
 ]
 
-MAX_BODY_BYTES = 32 << 20
+MAX_BODY_BYTES = 16 << 20
 MAX_ROWS = 1024
 MAX_TEXT = 200_000
 """Characters of one string."""

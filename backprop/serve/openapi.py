@@ -9,7 +9,13 @@ from importlib import metadata
 from typing import Any
 
 from backprop.serve import limits
-from backprop.serve.openapi_operations import COMPONENTS, LENGTH_FIELDS, OPERATIONS
+from backprop.serve.openapi_operations import (
+    COMPONENTS,
+    LENGTH_FIELDS,
+    MODEL,
+    OPERATIONS,
+    nullable,
+)
 from backprop.serve.settings import Settings
 from backprop.specs import SPECS, Field, Option, TaskSpec
 
@@ -89,7 +95,7 @@ def _bounded(operation: Json, most_tokens: int) -> Json:
     own = copy.deepcopy(operation)
     for media in own.get("requestBody", {}).get("content", {}).values():
         for name in LENGTH_FIELDS & media["schema"].get("properties", {}).keys():
-            media["schema"]["properties"][name]["maximum"] = most_tokens
+            media["schema"]["properties"][name]["anyOf"][0]["maximum"] = most_tokens
     return own
 
 
@@ -149,15 +155,14 @@ def _answer(spec: TaskSpec) -> Json:
 
 
 def _body(spec: TaskSpec, bounds: Mapping[str, float], *, batch: bool) -> Json:
-    properties: Json = {field.name: _field(field, batch) for field in spec.fields}
+    properties: Json = {}
+    for field in spec.fields:
+        own = _field(field, batch)
+        properties[field.name] = own if field.required else nullable(own)
     for option in spec.options:
         if not option.caller_only:
-            properties[option.name] = _option(option, bounds)
-    properties["model"] = {
-        "type": "string",
-        "maxLength": 160,
-        "description": "a name, name@version or name@alias; the task's default if left out",
-    }
+            properties[option.name] = nullable(_option(option, bounds))
+    properties["model"] = MODEL
     return {
         "type": "object",
         "required": [field.name for field in spec.fields if field.required],

@@ -7,7 +7,7 @@ from typing import Any
 
 from backprop.serve import limits
 
-__all__ = ["COMPONENTS", "LENGTH_FIELDS", "OPERATIONS"]
+__all__ = ["COMPONENTS", "LENGTH_FIELDS", "MODEL", "OPERATIONS", "nullable"]
 
 Json = dict[str, Any]
 
@@ -18,6 +18,19 @@ NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 OBJECT: Json = {"type": "object"}
 TEXT: Json = {"type": "string", "minLength": 1, "maxLength": limits.MAX_TEXT, "pattern": r"\S"}
 
+
+def nullable(schema: Json) -> Json:
+    """Return the schema of a value that may be null, which means that it is left out."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+MODEL: Json = nullable(
+    {
+        "type": "string",
+        "maxLength": 160,
+        "description": "a name, name@version or name@alias; the default if left out",
+    }
+)
 MESSAGES: Mapping[str, str] = {
     "400": "The request does not fit.",
     "401": "No key, or not a valid one.",
@@ -91,8 +104,7 @@ def _operation(
     return own
 
 
-GENERATION: Json = {
-    "model": {"type": "string", "maxLength": 160},
+_OPTIONS: Json = {
     "max_tokens": {"type": "integer", "minimum": 1},
     "temperature": {"type": "number", "minimum": 0, "maximum": 100},
     "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
@@ -102,7 +114,11 @@ GENERATION: Json = {
     },
     "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "stream": {"type": "boolean"},
-    "user": {"type": "string"},
+}
+GENERATION: Json = {
+    "model": MODEL,
+    **{name: nullable(schema) for name, schema in _OPTIONS.items()},
+    "user": {},
 }
 LENGTH_FIELDS = {"max_tokens"}
 """Fields that the server's settings bound."""
@@ -159,10 +175,10 @@ def _texts(name: str, extra: Json) -> Json:
 EMBEDDINGS: Json = _texts(
     "input",
     {
-        "model": {"type": "string", "maxLength": 160},
-        "dimensions": {"type": "integer", "minimum": 1, "maximum": 100_000},
-        "encoding_format": {"enum": ["float", "base64"]},
-        "user": {"type": "string"},
+        "model": MODEL,
+        "dimensions": nullable({"type": "integer", "minimum": 1, "maximum": 100_000}),
+        "encoding_format": {"enum": ["float", "base64", None]},
+        "user": {},
     },
 )
 CHAT: Json = {
@@ -209,14 +225,14 @@ OPERATIONS: Mapping[tuple[str, str], Json] = {
         refusals=("404",),
         parameters={"name": NAME, "ref": {"type": "string", "pattern": "^[a-z0-9_-]{1,50}$"}},
     ),
-    ("DELETE", "/models/{name}/versions/{number}"): _operation(
+    ("DELETE", "/models/{name}/versions/{ref}"): _operation(
         "delete_version",
         "Delete a version",
         "hub",
         status="204",
         answer=None,
         refusals=("404",),
-        parameters={"name": NAME, "number": NUMBER},
+        parameters={"name": NAME, "ref": NUMBER},
     ),
     ("DELETE", "/models/{name}"): _operation(
         "delete_model",
@@ -326,6 +342,10 @@ OPERATIONS: Mapping[tuple[str, str], Json] = {
     ("GET", "/openapi.json"): _operation("openapi", "This document", "health"),
 }
 
+_HEAD: Any = OPERATIONS["HEAD", "/blobs/{sha256}"]
+_HEAD["responses"] = {
+    code: {"description": MESSAGES.get(code, _HEAD["summary"])} for code in _HEAD["responses"]
+}
 _PUT: Any = OPERATIONS["PUT", "/blobs/{sha256}"]
 _PUT["parameters"] = [*_PUT["parameters"], *UPLOAD_HEADERS]
 _PUT["responses"] |= {
@@ -335,4 +355,4 @@ _PUT["responses"] |= {
 _COMPLETIONS = ("/v1/completions", "/v1/chat/completions")
 for _path in _COMPLETIONS:
     _answer: Any = OPERATIONS["POST", _path]["responses"]["200"]
-    _answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    _answer["content"]["text/event-stream"] = {}

@@ -15,6 +15,7 @@ import uvicorn
 from backprop.errors import InputError
 from backprop.serve.app import create_app, open_services
 from backprop.serve.auth import Guard, check_startup
+from backprop.serve.images import bound_decoders
 from backprop.serve.logs import setup
 from backprop.serve.services import Services
 from backprop.serve.settings import Settings
@@ -38,6 +39,7 @@ def run(settings: Settings) -> None:
     """
     _use_threads(settings.threads)
     setup()
+    bound_decoders()
     services = open_services(settings)
     try:
         check_startup(settings, services.keys)

@@ -14,8 +14,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +30,7 @@ from bench.serve.client import Connection
 from bench.serve.servers import ours
 
 HOOKS = "bench.serve.fuzz_hooks"
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 PLAUSIBLE: st.SearchStrategy[Any] = st.sampled_from(
     (
@@ -67,10 +70,13 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=100, help="of schemathesis, an endpoint")
     parser.add_argument("--only", nargs="*", default=[], help="paths")
     arguments = parser.parse_args()
-    with ours("--preload", "text-vectorisation", "--tokens", "4") as server:
-        code = schemathesis(server.port, arguments.examples) if arguments.examples else 0
-        found = odd(server.port, arguments.count, arguments.only)
-        alive = server.process.poll() is None
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        key = make_key(data)
+        with ours("--preload", "text-vectorisation", "--tokens", "4", data=data) as server:
+            code = schemathesis(server.port, arguments.examples, key) if arguments.examples else 0
+            found = odd(server.port, arguments.count, arguments.only, key)
+            alive = server.process.poll() is None
     total = sum(sum(own.values()) for own in found.statuses.values())
     for name, own in found.statuses.items():
         print(f"{name:<48}{dict(sorted(own.items()))}")
@@ -84,28 +90,38 @@ def main() -> None:
     sys.exit(1 if code or found.bad or not alive else 0)
 
 
-def schemathesis(port: int, examples: int) -> int:
+def make_key(data: Path) -> str:
+    """Return a key that may do everything, of the server whose folder this is."""
+    command = [sys.executable, "-m", "backprop", "keys", "create", "--scope", "admin"]
+    done = subprocess.run([*command, "--data", str(data)], capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def schemathesis(port: int, examples: int, key: str) -> int:
     """Return the exit code of schemathesis with all checks."""
-    command = [sys.executable, "-m", "schemathesis.cli", "run"]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
     command += [f"http://127.0.0.1:{port}/openapi.json", "--checks", "all"]
+    command += ["--header", f"x-api-key: {key}", "--request-timeout", "120"]
     command += ["--max-examples", str(examples), "--no-color", "--continue-on-failure"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS}
     return subprocess.run(command, env=environment, check=False).returncode
 
 
-def odd(port: int, count: int, only: list[str]) -> Found:
+def odd(port: int, count: int, only: list[str], key: str) -> Found:
     """Return what odd requests were answered with."""
     found = Found()
     for path, operations in document(Settings())["paths"].items():
         for method, operation in operations.items():
             if (not only or path in only) and method in ("get", "post", "put", "delete", "head"):
-                _odd(port, f"{method.upper()} {path}", operation, count, found)
+                _odd(port, f"{method.upper()} {path}", operation, count, found, key)
                 name = f"{method.upper()} {path}"
                 print(name, dict(sorted(found.statuses[name].items())), flush=True)
     return found
 
 
-def _odd(port: int, name: str, operation: dict[str, Any], count: int, found: Found) -> None:
+def _odd(
+    port: int, name: str, operation: dict[str, Any], count: int, found: Found, key: str
+) -> None:
     statuses = found.statuses.setdefault(name, Counter())
     connection = [Connection(port)]
 
@@ -116,7 +132,7 @@ def _odd(port: int, name: str, operation: dict[str, Any], count: int, found: Fou
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    @given(requests(name, operation))
+    @given(requests(name, operation, key))
     def each(request: bytes) -> None:
         status = _status(port, connection, request, is_head=name.startswith("HEAD"))
         statuses[status] += 1
@@ -144,7 +160,7 @@ def _status(port: int, connection: list[Connection], request: bytes, *, is_head:
 
 
 @st.composite
-def requests(draw: st.DrawFn, name: str, operation: dict[str, Any]) -> bytes:
+def requests(draw: st.DrawFn, name: str, operation: dict[str, Any], key: str) -> bytes:
     """Draw the bytes of a request."""
     method, path = name.split(" ")
     for parameter in operation.get("parameters", ()):
@@ -155,6 +171,7 @@ def requests(draw: st.DrawFn, name: str, operation: dict[str, Any]) -> bytes:
     if "requestBody" in operation:
         body = draw(bodies(operation))
     lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1", "content-type: application/json"]
+    lines.append(f"x-api-key: {key}")
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "header" and draw(st.booleans()):
             lines.append(

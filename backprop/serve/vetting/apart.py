@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import backprop
 from backprop.errors import ArtefactError
 
 __all__ = ["main", "vet"]
@@ -38,7 +37,7 @@ def vet(folder: Path) -> dict[str, Any]:
         ArtefactError: it may not be served; the message is for the uploader and names no path of
             the server.
     """
-    package = str(Path(backprop.__file__).parents[1])
+    package = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), package]))
     try:
         done = subprocess.run(

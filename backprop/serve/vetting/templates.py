@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from jinja2 import TemplateError, nodes
 
 from backprop.errors import InputError
-from backprop.handlers.prompts import ChatTemplate, Message, _environment
+from backprop.handlers.prompts import ChatTemplate, Message, environment
 from backprop.serve.vetting.expressions import MOST_COPIES, Words, key_of
 from backprop.serve.vetting.refusing import refuse, shown
 
@@ -64,7 +64,7 @@ def check_template(source: str, where: str) -> None:
     if len(source) > LONGEST:
         refuse(where, f"it has {len(source):,} characters; at most {LONGEST:,} are allowed")
     try:
-        tree = _environment().parse(source)
+        tree = environment().parse(source)
     except (TemplateError, RecursionError) as error:
         refuse(where, f"it is no template ({shown(str(error))})", "mend the template")
     words = Words(tree)
