@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from backprop.serve.batcher import Batcher, Expired, Full
+from backprop.serve.batcher import Batcher, Expired, Full, Pace
 from tests.schedules import Hang, Schedule, judge, play, run_in_virtual_time, schedules
 
 
@@ -87,6 +87,17 @@ def test_who_would_wait_too_long_is_refused_though_there_is_room() -> None:
         await asyncio.gather(*waiting)
 
     run_in_virtual_time(work())
+
+
+def test_the_pace_tells_the_time_of_a_batch_from_that_of_its_rows() -> None:
+    writing, reading = Pace(), Pace()
+    assert writing.seconds(1, 16) == 0
+    for _ in range(20):
+        writing.note(1, 3.0)
+    assert writing.seconds(1, 16) == pytest.approx(3.0)  # not 48: they are written together
+    for cost in (10, 100, 50, 1000, 20, 500):
+        reading.note(cost, 0.01 + cost / 1000)
+    assert reading.seconds(2, 2000) == pytest.approx(2.02, rel=0.05)
 
 
 def test_what_is_late_is_told_at_its_deadline_and_never_computed() -> None:

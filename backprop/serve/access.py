@@ -7,7 +7,7 @@ from typing import Literal
 
 from backprop.specs import SPECS
 
-__all__ = ["PUBLIC", "RULES", "Rule", "rule_of"]
+__all__ = ["PUBLIC", "RULES", "UNLISTED", "Rule", "rule_of"]
 
 PUBLIC = "public"
 """The scope of routes that need no key."""
@@ -54,7 +54,6 @@ RULES = (
     Rule("POST", "/v1/completions", "infer"),
     Rule("POST", "/v1/chat/completions", "infer"),
     Rule("GET", "/openapi.json", "infer"),
-    Rule("GET", "/docs", "infer", is_page=True),
     Rule("GET", "/stats.json", "infer"),
     Rule("GET", "/metrics", "admin"),
     Rule("GET", "/livez", PUBLIC),

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from backprop.errors import InputError
 from backprop.serve import logs
-from backprop.serve.access import PUBLIC, Rule, rule_of
+from backprop.serve.access import PUBLIC, UNLISTED, Rule, rule_of
 from backprop.serve.exchange import TOO_LARGE, Exchange, request_id_of
 from backprop.serve.faults import HTTPFault
 from backprop.serve.hosts import Hosts, is_cross_site
@@ -244,7 +244,8 @@ class Guard:
         if size > limit:
             raise HTTPFault(413, TOO_LARGE.format(limit=limit))
         has_body = size > 0 or b"transfer-encoding" in found
-        if changes and has_body and rule.body == "json" and not _is_json(found):
+        listed = rule is not UNLISTED  # what is no route is refused as such
+        if listed and changes and has_body and rule.body == "json" and not _is_json(found):
             raise HTTPFault(415, "Send JSON, with the header 'content-type: application/json'.")
 
 

@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Batcher", "Expired", "Full", "Run"]
+__all__ = ["Batcher", "Expired", "Full", "Pace", "Run"]
 
 Run = Callable[[Sequence[Any], Mapping[str, Any]], Awaitable[list[Any]]]
 """Given rows and the options they share, one answer a row."""
 
-SMOOTHING = 0.2
-"""Weight of the newest batch in the mean time that a unit of cost takes."""
+KEPT = 0.9
+"""What a batch counts for beside the one after it."""
+DRAWN = 0.01
+"""Share of the mean cost, squared, that is added to its spread."""
 
 
 class Full(Exception):
@@ -97,7 +99,7 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
         self._waiting_rows = 0
         self._waiting_cost = 0
-        self._seconds_per_cost = 0.0
+        self._pace = Pace()
 
     @property
     def waiting(self) -> int:
@@ -111,7 +113,8 @@ class Batcher:
 
     def expected_s(self) -> float:
         """Return how long what waits now will take, by what batches took before."""
-        return self._waiting_cost * self._seconds_per_cost
+        batches = math.ceil(self._waiting_cost / self._most_cost)
+        return self._pace.seconds(batches, self._waiting_cost)
 
     async def submit(
         self,
@@ -224,7 +227,7 @@ class Batcher:
             await self._apart(batch, error)
             return
         seconds = loop.time() - start
-        self._learn(sum(part.cost for part in batch), seconds)
+        self._pace.note(sum(part.cost for part in batch), seconds)
         self._observe(len(rows), seconds)
         place = 0
         for part in batch:
@@ -254,10 +257,34 @@ class Batcher:
         else:
             self._jobs.append(job)
 
-    def _learn(self, cost: int, seconds: float) -> None:
-        measured = seconds / max(cost, 1)
-        known = self._seconds_per_cost
-        self._seconds_per_cost = known + SMOOTHING * (measured - known) if known else measured
+
+class Pace:
+    """How long batches take: so much each, and so much a unit of cost, by the latest of them."""
+
+    def __init__(self) -> None:
+        self._cost = self._seconds = self._square = self._product = self._weight = 0.0
+
+    def note(self, cost: int, seconds: float) -> None:
+        """Learn from a batch."""
+        self._weight = 1 + KEPT * self._weight
+        self._cost = cost + KEPT * self._cost
+        self._seconds = seconds + KEPT * self._seconds
+        self._square = cost * cost + KEPT * self._square
+        self._product = cost * seconds + KEPT * self._product
+
+    def seconds(self, batches: int, cost: float) -> float:
+        """Return what batches that cost so much together should take; 0 before any is known.
+
+        A line by weighted least squares. Its slope is drawn to 0: batches that all cost the same
+        do not say what more would take, and for models that write it is hardly more.
+        """
+        if not self._weight:
+            return 0.0
+        mean, time = self._cost / self._weight, self._seconds / self._weight
+        spread = self._square / self._weight - mean**2 + DRAWN * mean**2
+        together = self._product / self._weight - mean * time
+        slope = min(max(together / spread, 0.0), time / mean) if spread > 0 else 0.0
+        return batches * (time - slope * mean) + slope * cost
 
 
 def _take(job: _Job, left: int, *, first: bool) -> _Part | None:

@@ -42,7 +42,7 @@ FIELDS = "backprop_fields"
 
 SECRETS = re.compile(r"(bp_[0-9a-f]{1,12}_)[A-Za-z0-9_]+")
 DELETE = "\x7f"
-"""The one control character that JSON leaves as it is."""
+"""The one control character that the faster encoder leaves as it is."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=str).encode
 
@@ -139,13 +139,11 @@ def _short(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     text = value if isinstance(value, str) else str(value)
-    if len(text) <= MOST_CHARACTERS:
-        return text
-    # Before it is cut: half of a secret would no longer be seen as one.
-    return masked(text)[:MOST_CHARACTERS] + "..."
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "..."
 
 
 def _traceback(error: BaseException) -> str:
     """Return the end of a traceback, which has the place and the error."""
+    # Before it is cut: the end of a key would no longer be seen as one.
     text = "".join(traceback.format_exception(error))
     return masked(text)[-MOST_TRACEBACK:]

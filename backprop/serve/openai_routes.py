@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
@@ -78,6 +79,7 @@ def routes(services: Services) -> list[Route]:
     """Return the routes of OpenAI's clients."""
     return [
         Route("/v1/models", partial(_models, services), methods=["GET"]),
+        Route("/v1/models/{name}", partial(_model, services), methods=["GET"]),
         Route("/v1/embeddings", partial(_embeddings, services), methods=["POST"]),
         Route("/v1/completions", partial(_write, services, COMPLETION), methods=["POST"]),
         Route("/v1/chat/completions", partial(_write, services, CHAT), methods=["POST"]),
@@ -91,12 +93,17 @@ CHAT = Shape("chat.completion", "chat.completion.chunk", "chatcmpl", is_chat=Tru
 async def _models(services: Services, request: Request) -> Response:
     wanted = {VECTORS, TEXTS}
     found = await services.registry.listed()
-    data = [
-        {"id": each["name"], "object": "model", "created": 0, "owned_by": each["source"]}
-        for each in found
-        if wanted & set(each["tasks"])
-    ]
+    data = [_told(each) for each in found if wanted & set(each["tasks"])]
     return to_json({"object": "list", "data": data})
+
+
+async def _model(services: Services, request: Request) -> Response:
+    name = request.path_params["name"]
+    return to_json(_told(await anyio.to_thread.run_sync(services.registry.model, name)))
+
+
+def _told(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": model["name"], "object": "model", "created": 0, "owned_by": model["source"]}
 
 
 async def _embeddings(services: Services, request: Request) -> Response:

@@ -299,6 +299,13 @@ OPERATIONS: Mapping[tuple[str, str], Json] = {
         },
     },
     ("GET", "/v1/models"): _operation("openai_models", "Models, as OpenAI lists them", "OpenAI"),
+    ("GET", "/v1/models/{name}"): _operation(
+        "openai_model",
+        "One model, as OpenAI lists it",
+        "OpenAI",
+        refusals=("404",),
+        parameters={"name": NAME},
+    ),
     ("POST", "/v1/embeddings"): _operation(
         "embeddings",
         "Text vectors",
