@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 		$(PYTHON) -m venv --clear $(VENV); \
 	fi
 	@echo "Installing backprop and its tools into $(VENV); the first time takes a few minutes"
-	$(RUN) -m pip install --constraint constraints.txt --editable '.[dev,fast]'
+	$(RUN) -m pip install --constraint constraints.txt --editable '.[dev,fast,serve,web]'
 	@touch $@
 
 # A copied stamp is as new as the one it was copied from, so ask the environment itself.

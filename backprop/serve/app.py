@@ -6,11 +6,14 @@ library, so that models of another kind for each route would say the same things
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio.to_thread
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -51,9 +54,10 @@ STATUSES: Mapping[type[Exception], int] = {
 """Error class to HTTP status; its message is what the caller is told."""
 
 FAULT = "Something went wrong here; the log says more under this answer's x-request-id."
-UNAVAILABLE = "The model can't be loaded now; the log says more under this answer's x-request-id."
+UNAVAILABLE = "This can't be done now; the log says more under this answer's x-request-id."
 BUSY = "Too much waits for this model; try again in {seconds} s."
 LATE = "The request waited too long and was dropped before it was computed; try again."
+COLLECT_S = 3600.0
 CLOSED = 499
 """What the log says of a client that has gone; nobody receives it."""
 
@@ -80,15 +84,27 @@ def create_app(settings: Settings, services: Services | None = None) -> Guard:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await own.registry.start()
+        collecting = asyncio.get_running_loop().create_task(_collect(own.hub))
         own.is_ready = True
         yield
         own.is_ready = False
+        collecting.cancel()
         await own.registry.close()
         own.hub.close()
 
     app = Starlette(routes=_routes(own), lifespan=lifespan, exception_handlers=_handlers(own))
     app.state.services = own
     return Guard(app, keys=own.keys, settings=settings, sessions=own.sessions)
+
+
+async def _collect(hub: Hub) -> None:
+    """Delete what uploads left behind that were never ended, now and every hour."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(hub.collect)
+        except Exception as error:
+            logger.error("failed", exc_info=error)
+        await asyncio.sleep(COLLECT_S)
 
 
 def _routes(services: Services) -> list[BaseRoute]:
@@ -134,7 +150,7 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
             return to_json({"message": message}, 405, {"allow": allowed})
         return to_json({"message": error.detail}, error.status_code, error.headers)
 
-    async def unavailable(request: Request, error: BackpropError) -> Response:
+    async def unavailable(request: Request, error: Exception) -> Response:
         _log(request, error)
         return to_json({"message": UNAVAILABLE}, 503, {"retry-after": "10"})
 
@@ -150,6 +166,7 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
         HTTPFault: fault,
         HTTPException: http,
         BackpropError: unavailable,
+        OperationalError: unavailable,
         Exception: failed,
     }
 

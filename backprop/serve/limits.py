@@ -21,7 +21,7 @@ __all__ = [
 
 MAX_BODY_BYTES = 16 << 20
 MAX_ROWS = 1024
-MAX_TEXT = 200_000
+MAX_TEXT = 100_000
 """Characters of one string."""
 MAX_CHARACTERS = 2_000_000
 """Characters of all strings of a request but images."""

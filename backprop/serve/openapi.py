@@ -14,6 +14,7 @@ from backprop.serve.openapi_operations import (
     LENGTH_FIELDS,
     MODEL,
     OPERATIONS,
+    STRINGS,
     nullable,
 )
 from backprop.serve.settings import Settings
@@ -179,14 +180,13 @@ def _field(field: Field, batch: bool) -> Json:
     if not batch:
         return {**one, **described}
     most = limits.MAX_ROWS
-    return {"type": "array", "items": one, "minItems": 1, "maxItems": most, **described}
+    return {"type": "array", "items": one, "maxItems": most, **described}
 
 
 def _option(option: Option, bounds: Mapping[str, float]) -> Json:
     own: Json = {"description": option.doc}
     if option.kind == "strings":
-        many = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 16}
-        return {**own, "anyOf": [TEXT, many]}
+        return {**own, **STRINGS}
     own["type"] = TYPES[option.kind]
     if option.choices:
         own["enum"] = list(option.choices)

@@ -7,7 +7,7 @@ from typing import Any
 
 from backprop.serve import limits
 
-__all__ = ["COMPONENTS", "LENGTH_FIELDS", "MODEL", "OPERATIONS", "nullable"]
+__all__ = ["COMPONENTS", "LENGTH_FIELDS", "MODEL", "OPERATIONS", "STRINGS", "nullable"]
 
 Json = dict[str, Any]
 
@@ -16,6 +16,11 @@ ALIAS: Json = {"type": "string", "pattern": "^[a-z_-][a-z0-9_-]{0,49}$"}
 SHA256: Json = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 NUMBER: Json = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 OBJECT: Json = {"type": "object"}
+_STRING: Json = {"type": "string", "minLength": 1, "maxLength": limits.MAX_TEXT}
+STRINGS: Json = {
+    "anyOf": [_STRING, {"type": "array", "items": _STRING, "minItems": 1, "maxItems": 16}]
+}
+"""One string or several."""
 TEXT: Json = {"type": "string", "minLength": 1, "maxLength": limits.MAX_TEXT, "pattern": r"\S"}
 
 
@@ -109,9 +114,7 @@ _OPTIONS: Json = {
     "temperature": {"type": "number", "minimum": 0, "maximum": 100},
     "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     "n": {"type": "integer", "minimum": 1, "maximum": 16},
-    "stop": {
-        "anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 16}],
-    },
+    "stop": STRINGS,
     "seed": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "stream": {"type": "boolean"},
 }
@@ -151,13 +154,13 @@ UPLOAD_HEADERS = [
         "name": "upload-length",
         "in": "header",
         "required": True,
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2**40},
+        "schema": {"type": "integer", "minimum": 0},
     },
     {
         "name": "upload-offset",
         "in": "header",
         "required": False,
-        "schema": {"type": "integer", "minimum": 0, "maximum": 2**40},
+        "schema": {"type": "integer", "minimum": 0},
     },
 ]
 

@@ -93,6 +93,7 @@ class Registry:
         self._loading: dict[tuple[str, str], asyncio.Task[_Loaded]] = {}
         self._waiting: dict[tuple[str, str], int] = {}
         self._versions: dict[str, tuple[float, Version]] = {}
+        self._changes = 0
         self._served = _served(settings.models)
         self._threads = ThreadPoolExecutor(8, "backprop-model")
         self._lanes = {False: asyncio.Semaphore(1), True: asyncio.Semaphore(1)}
@@ -198,17 +199,16 @@ class Registry:
         if self.hub is None:
             raise NotFoundError(f"There is no model {name!r}. See GET /models.")
         key, now = f"{name}@{ref}", time.monotonic()
+        if self._changes != self.hub.changes or len(self._versions) > REMEMBERED:
+            self._changes = self.hub.changes
+            self._versions.clear()
         kept = self._versions.get(key)
         if kept is None or now - kept[0] > FRESH_S:
+            changes = self.hub.changes
             kept = now, await self._in_thread(partial(self.hub.version, name, ref))
-            if len(self._versions) > REMEMBERED:
-                self._versions.clear()
-            self._versions[key] = kept
+            if changes == self.hub.changes:
+                self._versions[key] = kept
         return kept[1]
-
-    def forget(self) -> None:
-        """Look versions up again, since one was uploaded, deleted or named anew."""
-        self._versions.clear()
 
     # --- Loading ---------------------------------------------------------------------------
 

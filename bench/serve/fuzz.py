@@ -101,7 +101,14 @@ def schemathesis(port: int, examples: int, key: str) -> int:
     """Return the exit code of schemathesis with all checks."""
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
     command += [f"http://127.0.0.1:{port}/openapi.json", "--checks", "all"]
-    command += ["--header", f"x-api-key: {key}", "--request-timeout", "120"]
+    command += [
+        "--header",
+        f"x-api-key: {key}",
+        "--request-timeout",
+        "120",
+        "--max-response-time",
+        "60",
+    ]
     command += ["--max-examples", str(examples), "--no-color", "--continue-on-failure"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS}
     return subprocess.run(command, env=environment, check=False).returncode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +62,8 @@ class Hub:
         except BaseException:
             self.engine.dispose()
             raise
+        self.changes = 0
+        """Grows with each change made here, so that what was read before is known to be old."""
         self._vet = vet
         self._upload_bytes = settings.upload_bytes
 
@@ -138,7 +141,9 @@ class Hub:
         """
         with writing(self.engine) as connection:
             rows.delete_versions(connection, name, number)
-        self.collect()
+        self.changes += 1
+        with suppress(HTTPFault):  # a storage out of reach: it is deleted all the same
+            self.collect()
 
     def set_alias(self, name: str, alias: str, number: int) -> None:
         """Let ``alias`` mean a version, whatever it meant before.
@@ -162,6 +167,7 @@ class Hub:
         with writing(self.engine) as connection:
             if not connection.execute(delete(ALIASES).where(mine)).rowcount:
                 raise NotFoundError(f"The model {name!r} has no alias {alias!r}.")
+        self.changes += 1
 
     def materialise(self, version: Version) -> Path:
         """Return a local folder with the version's files, each byte of it verified; read only."""
@@ -201,7 +207,9 @@ class Hub:
         for _ in range(TRIES):
             try:
                 with writing(self.engine) as connection:
-                    return work(connection)
+                    done = work(connection)
+                self.changes += 1
+                return done
             except (IntegrityError, OperationalError):
                 time.sleep(random.uniform(0, PAUSE_S))
         raise HTTPFault(
