@@ -10,6 +10,7 @@ import pytest
 
 import backprop.models
 from backprop import catalogue
+from backprop.cli.serve import serve
 from backprop.data.columns import ALIASES
 from backprop.finetuning.options import METHODS
 from backprop.metrics.measure import MAIN
@@ -19,6 +20,7 @@ from backprop.tasks.base import Task
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 FINETUNING = ROOT / "docs" / "finetuning.md"
+SERVING = ROOT / "docs" / "serving.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 
 
@@ -84,7 +86,10 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_script_that_a_page_runs_is_there(page: Path) -> None:
-    scripts = re.findall(r"`python (\S+\.py)", page.read_text("utf-8"))
+    text = page.read_text("utf-8")
+    scripts = re.findall(r"`python (\S+\.py)", text)
+    modules = re.findall(r"`python -m (bench[\w.]*)", text)
+    scripts += [f"{each.replace('.', '/')}.py" for each in modules]
     assert scripts
     assert [script for script in scripts if not (ROOT / script).exists()] == []
 
@@ -124,6 +129,16 @@ def test_the_table_of_columns_is_that_of_the_specs() -> None:
 
 def test_every_method_is_described() -> None:
     assert set(table(README, "`method=`")) == {f'"{name}"' for name in METHODS}
+
+
+# --- docs/serving.md ---------------------------------------------------------------------
+
+
+def test_every_flag_of_the_server_is_listed_with_its_default() -> None:
+    flags = inspect.signature(serve).parameters
+    rows = table(SERVING, "flag")
+    listed = {name.strip("` -") for names in rows for name in names.split(",")}
+    assert {each.replace("-", "_") for each in listed} == set(flags)
 
 
 # --- docs/finetuning.md ------------------------------------------------------------------

@@ -147,7 +147,7 @@ async def _receive(request: Request, part: Part, total: int) -> None:
 
 async def _append(part: Part, data: bytearray) -> None:
     try:
-        await to_thread.run_sync(part.append, data)
+        await to_thread.run_sync(part.append, bytes(data))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,7 @@ async def _events(
     pieces: AsyncIterator[str],
     piece: str | None,
 ) -> AsyncIterator[bytes]:
-    parts: list[str] = []
+    start, parts = time.perf_counter(), list[str]()
     common = {**head, "object": shape.chunk}
     try:
         while piece is not None:
@@ -100,6 +101,7 @@ async def _events(
     most = asked.options.get("max_length") or await registry.length(name, TASK)
     reason = "length" if most and written >= most else "stop"
     services.metrics.tokens(str(head["model"]), read, written)
+    services.metrics.request(TASK, str(head["model"]), time.perf_counter() - start)
     yield _event({**common, "choices": [shape.piece(None, reason, first=not parts)]})
     if asked.counts:
         yield _event({**common, "choices": [], "usage": shape.usage(read, written)})

@@ -150,6 +150,7 @@ class Registry:
         loaded = await self._ready(target, task, 1)
         if loaded.users >= self.settings.queue:
             raise Full(LOAD_RETRY_S)
+        start = time.monotonic()
         with self._using(loaded):
             pieces = loaded.model.stream(row, options)
             try:
@@ -157,6 +158,7 @@ class Registry:
                     async with self._lanes[True]:
                         piece = await self._in_thread(partial(next, pieces, None))
                     if piece is None:
+                        loaded.times_s.append(time.monotonic() - start)
                         return
                     yield piece
             finally:

@@ -7,6 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -42,6 +43,14 @@ def test_a_page_keeps_nobody_out(site: Watched, path: str, width: str, scheme: s
     for summary in page.locator("details[data-options] > summary").all():
         summary.click()
     assert page.evaluate(ACCESSIBLE) == []
+
+
+@pytest.mark.parametrize("path", ["/", "/try/qa", "/catalogue/mail-desk", "/live", "/login"])
+def test_no_link_leads_nowhere(site: Watched, path: str) -> None:
+    page = site.open(path)
+    links = page.evaluate("[...document.querySelectorAll('a[href]')].map((link) => link.href)")
+    for link in set(links):
+        assert httpx.get(link).status_code == 200, link
 
 
 @pytest.mark.parametrize("path", ["/", "/try/qa", "/catalogue/mail-desk"])

@@ -5,7 +5,7 @@ sentence-transformers, and LitServe with batching (the better of two timeouts). 
 every server anew, one after the other, and sends the same requests with 1, 8 and 32 clients.
 Zero-shot with ten labels: our default against FastAPI over transformers' pipeline.
 
-Run as ``python -m bench.serve``, on an idle machine; peers are installed by
+Run as ``python -m bench.serve.throughput``, on an idle machine; peers are installed by
 ``python -m venv bench/.servers && bench/.servers/bin/pip install -r bench/serve/peers.txt``.
 """
 
