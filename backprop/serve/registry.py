@@ -41,6 +41,8 @@ CHECK_S = 5.0
 REMEMBERED = 1024
 """Times of requests that percentiles are taken of."""
 LOAD_RETRY_S = 5.0
+FAILED_S = 10.0
+"""How long a model that could not be loaded is not tried again."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,25 @@ class _Loaded:
     users: int = 0
     requests: int = 0
     times_s: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    rows: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def __enter__(self) -> _Loaded:
+        """Stay loaded as long as the block lasts."""
+        self.users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Note when it was used last."""
+        self.users -= 1
+        self.used = time.monotonic()
+
+
+@dataclass(eq=False)
+class _Loading:
+    """A model that is being loaded, and those who wait for it."""
+
+    task: asyncio.Task[_Loaded]
+    callers: int = 0
+    rows: int = 0
 
 
 class Registry:
@@ -90,16 +110,17 @@ class Registry:
         self.hub = hub
         self.metrics = metrics
         self._loaded: dict[tuple[str, str], _Loaded] = {}
-        self._loading: dict[tuple[str, str], asyncio.Task[_Loaded]] = {}
-        self._waiting: dict[tuple[str, str], int] = {}
+        self._loading: dict[tuple[str, str], _Loading] = {}
+        self._failed: dict[tuple[str, str], tuple[float, BaseException | None]] = {}
         self._versions: dict[str, tuple[float, Version]] = {}
         self._changes = 0
         self._served = _served(settings.models)
         self._threads = ThreadPoolExecutor(8, "backprop-model")
+        self._loaders = ThreadPoolExecutor(2, "backprop-loader")  # a load may take minutes
         self._lanes = {False: asyncio.Semaphore(1), True: asyncio.Semaphore(1)}
         self._sweeper: asyncio.Task[None] | None = None
         self._started = time.monotonic()
-        self._recent: deque[float] = deque(maxlen=REMEMBERED)
+        self._recent: deque[float] = deque(maxlen=20 * REMEMBERED)
 
     # --- Answering -------------------------------------------------------------------------
 
@@ -123,8 +144,8 @@ class Registry:
         """
         target = await self.find(name, task)
         loaded = await self._ready(target, task, len(rows))
-        start = time.monotonic()
-        with self._using(loaded):
+        start = self._count(loaded)
+        with loaded:
             answers = await loaded.batcher.submit(
                 rows,
                 options,
@@ -150,8 +171,8 @@ class Registry:
         loaded = await self._ready(target, task, 1)
         if loaded.users >= self.settings.queue:
             raise Full(LOAD_RETRY_S)
-        start = time.monotonic()
-        with self._using(loaded):
+        start = self._count(loaded)
+        with loaded:
             pieces = loaded.model.stream(row, options)
             try:
                 while True:
@@ -166,8 +187,8 @@ class Registry:
 
     async def count(self, name: str, task: str, texts: list[str]) -> list[int]:
         """Return how many tokens each text has for a model; 0 where that is not known."""
-        loaded = await self._ready(await self.find(name, task), task, 0)
-        return await self._in_thread(partial(loaded.model.count, texts))
+        with await self._ready(await self.find(name, task), task, 0) as loaded:
+            return await self._in_thread(partial(loaded.model.count, texts))
 
     async def length(self, name: str, task: str) -> int:
         """Return how many tokens a model writes at most where nobody says; 0 if not known."""
@@ -220,28 +241,51 @@ class Registry:
         found = self._loaded.get(key)
         if found is not None:
             return found
-        waiting = self._waiting.get(key, 0)
-        if waiting and waiting + rows > self.settings.queue:
-            raise Full(LOAD_RETRY_S)
+        self._refuse_failed(key)
         loading = self._loading.get(key)
         if loading is None:
-            loading = asyncio.get_running_loop().create_task(self._load(key, target, task))
-            self._loading[key] = loading
-            loading.add_done_callback(lambda _: self._loading.pop(key, None))
-        self._waiting[key] = waiting + rows
+            task_of_loop = asyncio.get_running_loop().create_task(self._load(key, target, task))
+            loading = self._loading[key] = _Loading(task_of_loop)
+            task_of_loop.add_done_callback(partial(self._loaded_or_failed, key))
+        if loading.rows and loading.rows + rows > self.settings.queue:
+            raise Full(LOAD_RETRY_S)
+        loading.rows += rows
+        loading.callers += 1
         try:
-            return await asyncio.wait_for(asyncio.shield(loading), self.settings.deadline_s)
+            wait = asyncio.wait_for(asyncio.shield(loading.task), self.settings.deadline_s)
+            return await wait
         except asyncio.TimeoutError as error:
             raise Expired from error
         finally:
-            left = self._waiting.get(key, 0) - rows
-            self._waiting[key] = left
-            if left <= 0:
-                self._waiting.pop(key, None)
+            # Whoever has waited begins to use the model now, before anything else runs.
+            loading.rows -= rows
+            loading.callers -= 1
+            if not loading.callers and loading.task.done():
+                self._loading.pop(key, None)
+
+    def _loaded_or_failed(self, key: tuple[str, str], done: asyncio.Task[_Loaded]) -> None:
+        """Note how a load ended; one that nobody waits for any more is forgotten."""
+        loading = self._loading.get(key)
+        if loading is not None and not loading.callers:
+            self._loading.pop(key)
+        if not done.cancelled() and done.exception() is not None:
+            self._failed[key] = time.monotonic(), done.exception()
+
+    def _refuse_failed(self, key: tuple[str, str]) -> None:
+        """Tell again what went wrong a moment ago, rather than try at each request."""
+        when, error = self._failed.get(key, (0.0, None))
+        if error is None:
+            return
+        if time.monotonic() - when < FAILED_S:
+            raise error.with_traceback(None)
+        self._failed.pop(key, None)
+        if self._loading.get(key) is not None:
+            self._loading.pop(key)
 
     async def _load(self, key: tuple[str, str], target: Target, task: str) -> _Loaded:
         start = time.monotonic()
-        model = await self._in_thread(partial(self._open, target, task))
+        loop = asyncio.get_running_loop()
+        model = await loop.run_in_executor(self._loaders, partial(self._open, target, task))
         batcher = Batcher(
             partial(self._compute, model),
             most_cost=MOST_COST[task],
@@ -272,10 +316,12 @@ class Registry:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _using(self, loaded: _Loaded) -> _Use:
-        self._recent.append(time.monotonic())
+    def _count(self, loaded: _Loaded) -> float:
+        """Count a request, and return when it began."""
+        now = time.monotonic()
+        self._recent.append(now)
         loaded.requests += 1
-        return _Use(loaded)
+        return now
 
     # --- Memory ----------------------------------------------------------------------------
 
@@ -296,7 +342,7 @@ class Registry:
 
     def _idle(self) -> Iterator[tuple[tuple[str, str], _Loaded]]:
         for key, loaded in self._loaded.items():
-            if not loaded.users and loaded.batcher.is_idle:
+            if not loaded.users and loaded.batcher.is_idle and key not in self._loading:
                 yield key, loaded
 
     async def _unload(self, key: tuple[str, str]) -> None:
@@ -335,7 +381,8 @@ class Registry:
         for loaded in self._loaded.values():
             loaded.model.close()
         self._loaded.clear()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._threads, self._loaders):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     # --- Telling -----------------------------------------------------------------------------
 
@@ -438,20 +485,6 @@ class Registry:
 
 
 RATE_S = 10.0
-
-
-class _Use:
-    """Keeps a model loaded as long as the block lasts."""
-
-    def __init__(self, loaded: _Loaded) -> None:
-        self.loaded = loaded
-
-    def __enter__(self) -> None:
-        self.loaded.users += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.loaded.users -= 1
-        self.loaded.used = time.monotonic()
 
 
 def _served(names: Sequence[str]) -> dict[str, Target]:
