@@ -50,12 +50,14 @@ class Schedule:
         most_cost: of a batch.
         queue: rows that may wait.
         seconds: that a unit of cost takes.
+        parallel: batches at a time.
     """
 
     items: tuple[Item, ...]
     most_cost: int
     queue: int
     seconds: float
+    parallel: int
 
 
 def schedules() -> st.SearchStrategy[Schedule]:
@@ -77,6 +79,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
         st.integers(1, 12),
         st.integers(1, 40),
         st.sampled_from((0.0, 0.01, 0.3)),
+        st.integers(1, 3),
     )
 
 
@@ -127,7 +130,12 @@ async def _play(schedule: Schedule, played: Played) -> None:
                 raise InputError(f"row {own}.{number} can't be computed")
         return [solo(row, options) for row in rows]
 
-    batcher = Batcher(run, most_cost=schedule.most_cost, queue=schedule.queue)
+    batcher = Batcher(
+        run,
+        most_cost=schedule.most_cost,
+        queue=schedule.queue,
+        parallel=schedule.parallel,
+    )
     played.batcher = batcher
 
     async def request(number: int, item: Item) -> None:
@@ -161,6 +169,7 @@ def judge(schedule: Schedule, played: Played) -> None:
     """
     assert played.batcher is not None and played.batcher.is_idle
     assert played.batcher.waiting == 0 and played.batcher.expected_s() == 0
+    assert played.batcher._queued_cost == 0
     for number, (item, outcome) in enumerate(zip(schedule.items, played.outcomes, strict=True)):
         rows = [(number, i) for i in range(len(item.costs))]
         computed = [row for row in rows if row in played.begun_at]

@@ -62,6 +62,22 @@ def test_a_large_request_is_split_and_lets_a_small_one_in_between() -> None:
     assert model.batches == [[0, 1, 2, 3], [99, 4, 5, 6], [7, 8, 9]]
 
 
+def test_a_large_request_is_computed_in_all_batches_that_run_at_a_time() -> None:
+    model = Recorder()
+
+    async def work() -> None:
+        batcher = Batcher(model, most_cost=4, queue=100, parallel=2)
+        alone = asyncio.create_task(batcher.submit([99], {}))
+        large = asyncio.create_task(batcher.submit(list(range(16)), {}))
+        await asyncio.sleep(0.5)
+        last = asyncio.create_task(batcher.submit([100], {}))
+        assert await large == [row * 10 for row in range(16)]
+        assert asyncio.get_running_loop().time() == pytest.approx(3)
+        assert (await alone, last.done()) == ([990], True)
+
+    run_in_virtual_time(work())
+
+
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     async def work() -> None:
         batcher = Batcher(Recorder(), most_cost=1, queue=3)

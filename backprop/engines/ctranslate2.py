@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from backprop.engines import Array
 from backprop.engines.tails import Tail
-from backprop.engines.threads import settle, threads
+from backprop.engines.threads import readers, settle
 from backprop.optional import require
 
 __all__ = ["CTranslate2Engine"]
@@ -38,7 +38,7 @@ class CTranslate2Engine:
         """Return the encoder that was converted into ``folder``."""
         settle()
         return require("ctranslate2", extra="fast").Encoder(
-            str(folder), device="cpu", compute_type="default", intra_threads=threads()
+            str(folder), device="cpu", compute_type="default", intra_threads=readers()
         )
 
     def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backprop.engines import Array
-from backprop.engines.threads import settle, threads
+from backprop.engines.threads import readers, settle
 from backprop.optional import require
 
 __all__ = ["FILE", "ONNXEngine", "Opened", "open_session"]
@@ -25,7 +25,7 @@ class Opened:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.session = open_session(path, threads())
+        self.session = open_session(path, readers())
         self.lock = threading.Lock()
         self._single: Any = None
 
@@ -66,7 +66,7 @@ class ONNXEngine:
     @property
     def single(self) -> ONNXEngine | None:
         """The same on one core a call, so that calls run side by side; None if it is large."""
-        session = self.opened.single if threads() > 1 else None
+        session = self.opened.single if readers() > 1 else None
         return None if session is None else ONNXEngine(self.opened, session)
 
     def run(self, function: str, **arrays: NDArray[np.generic]) -> Array:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["settle", "threads"]
+__all__ = ["read_by", "readers", "settle", "threads"]
+
+_readers: list[int] = []
 
 
 def threads() -> int:
@@ -15,6 +17,20 @@ def threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def readers() -> int:
+    """Return the number of threads of one call of what reads: ``threads``, unless ``read_by``."""
+    return _readers[0] if _readers else threads()
+
+
+def read_by(count: int) -> None:
+    """Let each call of an engine that reads, rather than writes, compute with so many threads.
+
+    For servers, where calls run side by side: threads of one call wait for each other at each
+    layer, which costs most where others need the cores. Holds for what is loaded from now on.
+    """
+    _readers[:] = [count]
 
 
 def settle() -> None:

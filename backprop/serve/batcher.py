@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Batcher", "Expired", "Full", "Pace", "Run"]
@@ -41,33 +41,37 @@ class Expired(Exception):
 
 @dataclass(eq=False)
 class _Job:
-    """What one call of ``submit`` waits for."""
+    """What one call of ``submit`` waits for.
+
+    ``taken`` counts the rows that were put into batches, ``running`` the batches that have some of
+    them now; ``left_rows`` and ``left_cost`` are of those that have no answer yet.
+    """
 
     rows: Sequence[Any]
     costs: Sequence[int]
     options: Mapping[str, Any]
     key: Hashable
     future: asyncio.Future[list[Any]]
-    answers: list[Any] = field(default_factory=list)
+    answers: list[Any]
+    left_rows: int
+    left_cost: int
+    taken: int = 0
+    running: int = 0
     timer: asyncio.TimerHandle | None = None
-
-    @property
-    def begun(self) -> int:
-        """Rows that have been answered."""
-        return len(self.answers)
 
 
 @dataclass
 class _Part:
-    """Rows of a job that go into one batch."""
+    """Rows of a job that go into one batch, from ``start`` on."""
 
     job: _Job
+    start: int
     rows: Sequence[Any]
     cost: int
 
 
 class Batcher:
-    """Joins what different callers want of one model into batches; one batch runs at a time.
+    """Joins what different callers want of one model into batches.
 
     A batch holds rows with equal options only. A caller with more than a batch of rows gets its
     turn with the others, batch by batch. A batch that fails is run again, caller by caller, so
@@ -77,6 +81,7 @@ class Batcher:
         run: computes a batch.
         most_cost: of a batch; a single row may cost more.
         queue: most rows that wait; a caller with more is let in when nothing waits.
+        parallel: batches that run at a time.
         wait_s: longest time that a caller may be expected to wait; beyond it the queue is full.
         observe: told the rows of each batch and the seconds it took.
     """
@@ -87,18 +92,21 @@ class Batcher:
         *,
         most_cost: int,
         queue: int,
+        parallel: int = 1,
         wait_s: float = math.inf,
         observe: Callable[[int, float], None] = lambda rows, seconds: None,
     ) -> None:
         self._run = run
         self._most_cost = most_cost
         self._queue = queue
+        self._parallel = parallel
         self._wait_s = wait_s
         self._observe = observe
         self._jobs: deque[_Job] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: set[asyncio.Task[None]] = set()
         self._waiting_rows = 0
         self._waiting_cost = 0
+        self._queued_cost = 0
         self._pace = Pace()
 
     @property
@@ -109,12 +117,12 @@ class Batcher:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is computed."""
-        return self._worker is None
+        return not self._workers
 
     def expected_s(self) -> float:
         """Return how long what waits now will take, by what batches took before."""
         batches = math.ceil(self._waiting_cost / self._most_cost)
-        return self._pace.seconds(batches, self._waiting_cost)
+        return self._pace.seconds(batches, self._waiting_cost) / self._parallel
 
     async def submit(
         self,
@@ -146,13 +154,18 @@ class Batcher:
         self._admit(len(rows))
         loop = asyncio.get_running_loop()
         costs = [1] * len(rows) if costs is None else costs
-        job = _Job(rows, costs, options, key, loop.create_future())
+        cost = sum(costs)
+        empty: list[Any] = [None] * len(rows)
+        job = _Job(rows, costs, options, key, loop.create_future(), empty, len(rows), cost)
         if deadline is not None:
             job.timer = loop.call_at(deadline, self._expire, job)
         self._jobs.append(job)
-        self._count(len(rows), sum(costs))
-        if self._worker is None:
-            self._worker = loop.create_task(self._work())
+        self._count(len(rows), cost)
+        self._queued_cost += cost
+        if len(self._workers) < self._parallel:
+            worker = loop.create_task(self._work())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
         try:
             return await job.future
         finally:
@@ -177,25 +190,24 @@ class Batcher:
 
     def _leave(self, job: _Job) -> None:
         """Take what is left of a job out of the queue; of one that was answered nothing is."""
-        left = len(job.rows) - job.begun
-        if left:
-            self._count(-left, -sum(job.costs[job.begun :]))
-            job.rows = job.rows[: job.begun]
+        self._count(-job.left_rows, -job.left_cost)
+        self._queued_cost -= sum(job.costs[job.taken :])
+        job.taken = len(job.rows)
         if job in self._jobs:
             self._jobs.remove(job)
 
     async def _work(self) -> None:
         """Run batches until nothing waits."""
-        try:
-            while batch := self._next():
-                await self._compute(batch)
-        finally:
-            self._worker = None
+        while batch := self._next():
+            await self._compute(batch)
 
     def _next(self) -> list[_Part]:
-        """Return rows of the first job, and of those behind it with the same options."""
+        """Return rows of the first job, and of those behind it with the same options.
+
+        No more than a share of what is queued: the rest is for the batches beside this one.
+        """
         batch: list[_Part] = []
-        left = self._most_cost
+        left = min(self._most_cost, math.ceil(self._queued_cost / self._parallel))
         while self._jobs and self._jobs[0].future.done():
             self._jobs.popleft()
         if not self._jobs:
@@ -209,11 +221,20 @@ class Batcher:
                 break
             batch.append(part)
             left -= part.cost
+            self._queued_cost -= part.cost
             # What has more rows goes behind the others; what has none left is begun in time.
             self._jobs.remove(job)
-            if job.timer is not None and job.begun + len(part.rows) == len(job.rows):
+            job.running += 1
+            if job.taken < len(job.rows):
+                self._again(job)
+            elif job.timer is not None:
                 job.timer.cancel()
         return batch
+
+    def _again(self, job: _Job) -> None:
+        """Put a job with more rows at the end of the queue, unless it is in every batch now."""
+        if job.running < self._parallel and job not in self._jobs:
+            self._jobs.append(job)
 
     async def _compute(self, batch: Sequence[_Part]) -> None:
         loop = asyncio.get_running_loop()
@@ -246,16 +267,19 @@ class Batcher:
                 await self._compute([part])
 
     def _deliver(self, part: _Part, answers: Sequence[Any]) -> None:
-        """Give a job its answers, or put it at the end of the queue for the rest of them."""
+        """Give a job answers; when it has all of them, it is done."""
         job = part.job
-        if job.future.done():  # cancelled or expired meanwhile: it has left
+        if job.future.done():  # cancelled, expired or failed meanwhile: it leaves, or has left
             return
-        job.answers.extend(answers)
+        job.answers[part.start : part.start + len(part.rows)] = answers
+        job.left_rows -= len(part.rows)
+        job.left_cost -= part.cost
         self._count(-len(part.rows), -part.cost)
-        if job.begun == len(job.rows):
+        job.running -= 1
+        if not job.left_rows:
             job.future.set_result(job.answers)
-        else:
-            self._jobs.append(job)
+        elif job.taken < len(job.rows):
+            self._again(job)
 
 
 class Pace:
@@ -289,12 +313,12 @@ class Pace:
 
 def _take(job: _Job, left: int, *, first: bool) -> _Part | None:
     """Return as many of a job's next rows as cost at most ``left``; one at least if it is first."""
-    cost, count = 0, 0
-    for own in job.costs[job.begun :]:
-        if cost + own > left and (count or not first):
+    cost, start = 0, job.taken
+    for own in job.costs[start:]:
+        if cost + own > left and (job.taken > start or not first):
             break
         cost += own
-        count += 1
-    if not count:
+        job.taken += 1
+    if job.taken == start:
         return None
-    return _Part(job, job.rows[job.begun : job.begun + count], cost)
+    return _Part(job, start, job.rows[start : job.taken], cost)

@@ -12,8 +12,8 @@ __all__ = ["MOST_COST", "costs_of", "key_of"]
 
 CHARACTERS_PER_TOKEN = 4
 SPECIAL_TOKENS = 2
-TOKENS = 2048
-"""Of a batch of texts that are read: twice what engines take at once, so that they can sort."""
+TOKENS = 1024
+"""Of a batch of texts that are read: what engines take at once."""
 IMAGES = 8
 WRITTEN = 16
 """Texts that are written together."""

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import psutil
 
 from backprop import catalogue
+from backprop.engines.threads import threads
 from backprop.errors import InputError, NotFoundError, UnsupportedTaskError
 from backprop.inputs import Row
 from backprop.serve.batcher import Batcher, Expired, Full
@@ -95,9 +96,9 @@ class _Loading:
 class Registry:
     """Answers requests by the model they name.
 
-    Batches of models that write run one at a time, and so do those of all others: two at once on
-    the same cores would each take twice as long. So that a long text does not keep short requests
-    waiting, the two kinds run side by side.
+    Models that write compute one batch at a time, on all cores: they wait for memory. All others
+    compute a batch a core, each on its own, since cores that share a batch wait for each other at
+    every layer. So that a long text does not keep short requests waiting, both run side by side.
 
     Args:
         settings: of the server.
@@ -117,7 +118,8 @@ class Registry:
         self._served = _served(settings.models)
         self._threads = ThreadPoolExecutor(8, "backprop-model")
         self._loaders = ThreadPoolExecutor(2, "backprop-loader")  # a load may take minutes
-        self._lanes = {False: asyncio.Semaphore(1), True: asyncio.Semaphore(1)}
+        self._cores = settings.threads or threads()
+        self._lanes = {False: asyncio.Semaphore(self._cores), True: asyncio.Semaphore(1)}
         self._sweeper: asyncio.Task[None] | None = None
         self._started = time.monotonic()
         self._recent: deque[float] = deque(maxlen=20 * REMEMBERED)
@@ -290,6 +292,7 @@ class Registry:
             partial(self._compute, model),
             most_cost=MOST_COST[task],
             queue=self.settings.queue,
+            parallel=1 if model.writes else self._cores,
             wait_s=self.settings.wait_s,
             observe=partial(self.metrics.batch, target.label, task),
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from backprop.engines.threads import read_by
 from backprop.errors import InputError
 from backprop.serve.app import create_app, open_services
 from backprop.serve.auth import Guard, check_startup
@@ -67,6 +68,7 @@ def _use_threads(threads: int) -> None:
     """Say how many cores engines compute with; before the first of them is loaded."""
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
+    read_by(1)  # the registry runs a batch a core
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -46,3 +46,8 @@ export function seconds(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   return `${(ms / 1000).toFixed(ms < 10000 ? 2 : 1)} s`;
 }
+
+/** Let buttons be used that do nothing, or the wrong thing, before their script is there. */
+export function ready() {
+  for (const button of all("[data-needs-script]")) button.disabled = false;
+}

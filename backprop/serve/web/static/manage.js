@@ -1,5 +1,5 @@
 // Aliases and deletions of an uploaded model, by the same routes that any client uses.
-import { all, one, say } from "./dom.js";
+import { all, one, ready, say } from "./dom.js";
 import { ask } from "./ask.js";
 
 const panel = one("[data-manage]");
@@ -39,6 +39,7 @@ if (panel) {
       return "/";
     }),
   );
+  ready();
 
   /** Do something, then show the page as it is now. */
   async function act(event, doing) {

@@ -1,5 +1,5 @@
 // The form of a task: read it, ask the server, show the answer or what was wrong, in place.
-import { all, announce, el, one, say, seconds } from "./dom.js";
+import { all, announce, el, one, ready, say, seconds } from "./dom.js";
 import { ask, Refused, stream } from "./ask.js";
 import { Chat } from "./chat.js";
 import { Chips } from "./chips.js";
@@ -39,6 +39,7 @@ one("[data-fill]", form).addEventListener("click", fill);
 model.addEventListener("change", () => {
   history.replaceState(null, "", `?model=${encodeURIComponent(model.value)}`);
 });
+ready();
 
 async function answer() {
   running = new AbortController();
