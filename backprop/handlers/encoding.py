@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from backprop.engines import Array
 from backprop.handlers.kept import KeptVectors
+from backprop.handlers.text_vectors import TextVectors
 from backprop.optional import load
 
 __all__ = ["LabelEncoder"]
@@ -16,11 +17,12 @@ class LabelEncoder:
 
     Args:
         name: of a model that does ``text-vectorisation``.
+        vectors: its handler, if it is loaded already.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, vectors: TextVectors | None = None) -> None:
         self.name = name
-        self._encode: KeptVectors | None = None
+        self._encode = None if vectors is None else KeptVectors(vectors)
 
     def __call__(self, texts: Sequence[str]) -> Array:
         """Return unit vectors, shape (len(texts), dimensions)."""

@@ -102,18 +102,24 @@ class Plan:
     tokens: Sequence[Tokens]
     measured: Mapping[str, Any] = field(default_factory=dict)
 
-    def handler(self, torch: Callable[[], Any]) -> Any:
+    def handler(
+        self,
+        torch: Callable[[], Any],
+        *,
+        labels: Callable[[str], LabelEncoder] = LabelEncoder,
+    ) -> Any:
         """Return the handler, its networks loaded.
 
         Args:
             torch: returns the same handler on torch, for what fast engines can't do.
+            labels: returns the encoder of labels by the model of this name.
         """
         opened = [unit.open(lambda: torch().writer.generator) for unit in self.units]
 
         def named(name: Any) -> Any:
             kind, which = name
             if kind == "labels":
-                return LabelEncoder(which)
+                return labels(which)
             return opened[which] if kind == "unit" else self.tokens[which]
 
         return build(self.description, named)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import orjson
 from starlette.requests import Request
@@ -27,6 +28,12 @@ SMALL_BYTES = 64 << 10
 """A body up to here is checked on the event loop: faster than a thread takes to wake."""
 
 
+@cache
+def _large() -> anyio.CapacityLimiter:
+    """Return what bounds how many large bodies are read at once: each takes much memory."""
+    return anyio.CapacityLimiter(2)
+
+
 async def body_of(request: Request) -> tuple[dict[str, Any], int]:
     """Return the JSON object that was sent, and its size in bytes.
 
@@ -35,11 +42,16 @@ async def body_of(request: Request) -> tuple[dict[str, Any], int]:
     """
     raw = await request.body()
     if len(raw) > SMALL_BYTES:
-        return await anyio.to_thread.run_sync(_object, raw), len(raw)
+        return await anyio.to_thread.run_sync(_object, raw, limiter=_large()), len(raw)
     return _object(raw), len(raw)
 
 
 def _object(raw: bytes) -> dict[str, Any]:
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if brackets > limits.MAX_BRACKETS:
+        raise InputError(
+            f"The body has {brackets:,} brackets; at most {limits.MAX_BRACKETS:,} are taken."
+        )
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -64,7 +76,8 @@ async def checked(
         InputError: it does not fit.
     """
     if size > SMALL_BYTES:
-        return await anyio.to_thread.run_sync(partial(_checked, task, body, settings))
+        check = partial(_checked, task, body, settings)
+        return await anyio.to_thread.run_sync(check, limiter=_large())
     return _checked(task, body, settings)
 
 

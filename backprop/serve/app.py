@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio.to_thread
@@ -32,6 +33,7 @@ from backprop.serve.answers import to_json
 from backprop.serve.auth import Guard, Sessions
 from backprop.serve.batcher import Expired, Full
 from backprop.serve.connection import Gone
+from backprop.serve.exchange import FAULT
 from backprop.serve.faults import HTTPFault
 from backprop.serve.keys import Keys
 from backprop.serve.metrics import Metrics
@@ -39,6 +41,7 @@ from backprop.serve.registry import Registry
 from backprop.serve.services import Services
 from backprop.serve.settings import Settings
 from backprop.serve.store.hub import Hub
+from backprop.serve.telling import Told
 from backprop.serve.vetting import vet
 
 __all__ = ["STATUSES", "create_app", "open_services"]
@@ -53,7 +56,6 @@ STATUSES: Mapping[type[Exception], int] = {
 }
 """Error class to HTTP status; its message is what the caller is told."""
 
-FAULT = "Something went wrong here; the log says more under this answer's x-request-id."
 UNAVAILABLE = "This can't be done now; the log says more under this answer's x-request-id."
 BUSY = "Too much waits for this model; try again in {seconds} s."
 LATE = "The request waited too long and was dropped before it was computed; try again."
@@ -68,8 +70,9 @@ def open_services(settings: Settings) -> Services:
     keys = Keys(hub.engine)
     metrics = Metrics()
     registry = Registry(settings, hub, metrics)
-    metrics.watch(registry.depths)
-    return Services(settings, registry, hub, keys, Sessions(keys), metrics)
+    told = Told(registry)
+    metrics.watch(told.depths)
+    return Services(settings, registry, told, hub, keys, Sessions(keys), metrics)
 
 
 def create_app(settings: Settings, services: Services | None = None) -> Guard:
@@ -83,14 +86,17 @@ def create_app(settings: Settings, services: Services | None = None) -> Guard:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await own.registry.start()
         collecting = asyncio.get_running_loop().create_task(_collect(own.hub))
-        own.is_ready = True
-        yield
-        own.is_ready = False
-        collecting.cancel()
-        await own.registry.close()
-        own.hub.close()
+        try:
+            await own.registry.start()
+            own.is_ready = True
+            yield
+        finally:
+            own.is_ready = False
+            collecting.cancel()
+            await own.registry.close()
+            own.keys.close()
+            own.hub.close()
 
     app = Starlette(routes=_routes(own), lifespan=lifespan, exception_handlers=_handlers(own))
     app.state.services = own
@@ -113,8 +119,19 @@ def _routes(services: Services) -> list[BaseRoute]:
         *openai_routes.routes(services),
         *model_routes.routes(services),
         *hub_routes.routes(services.hub, services.settings),
-        *web.routes(services),
+        *web.routes(_pages(services)),
     ]
+
+
+def _pages(services: Services) -> Any:
+    """Return what the web pages ask of the server."""
+    return SimpleNamespace(
+        settings=services.settings,
+        hub=services.hub,
+        registry=services.told,
+        sessions=services.sessions,
+        keys=services.keys,
+    )
 
 
 def _handlers(services: Services) -> Mapping[Any, Any]:
@@ -124,39 +141,39 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
     async def told(request: Request, error: Exception) -> Response:
         status = next(code for kind, code in STATUSES.items() if isinstance(error, kind))
         metrics.reject(type(error).__name__)
-        return to_json({"message": str(error)}, status)
+        return _error(request, str(error), status)
 
     async def full(request: Request, error: Full) -> Response:
         metrics.reject("full")
         seconds = str(max(1, round(error.retry_s)))
         message = BUSY.format(seconds=seconds)
-        return to_json({"message": message}, 503, {"retry-after": seconds})
+        return _error(request, message, 503, {"retry-after": seconds})
 
     async def expired(request: Request, error: Expired) -> Response:
         metrics.reject("expired")
-        return to_json({"message": LATE}, 503, {"retry-after": "1"})
+        return _error(request, LATE, 503, {"retry-after": "1"})
 
     async def gone(request: Request, error: Gone) -> Response:
         metrics.reject("gone")
         return Response(status_code=CLOSED)
 
     async def fault(request: Request, error: HTTPFault) -> Response:
-        return to_json({"message": str(error)}, error.status, error.headers)
+        return _error(request, str(error), error.status, error.headers)
 
     async def http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
             allowed = ", ".join(sorted(_methods(request)))
             message = f"This address takes {allowed}."
-            return to_json({"message": message}, 405, {"allow": allowed})
-        return to_json({"message": error.detail}, error.status_code, error.headers)
+            return _error(request, message, 405, {"allow": allowed})
+        return _error(request, error.detail, error.status_code, error.headers)
 
     async def unavailable(request: Request, error: Exception) -> Response:
         _log(request, error)
-        return to_json({"message": UNAVAILABLE}, 503, {"retry-after": "10"})
+        return _error(request, UNAVAILABLE, 503, {"retry-after": "10"})
 
     async def failed(request: Request, error: Exception) -> Response:
         _log(request, error)
-        return to_json({"message": FAULT}, 500)
+        return _error(request, FAULT, 500)
 
     return {
         **dict.fromkeys(STATUSES, told),
@@ -169,6 +186,17 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
         OperationalError: unavailable,
         Exception: failed,
     }
+
+
+def _error(
+    request: Request, message: str, status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the answer of a request that failed; OpenAI's clients look for it in ``error``."""
+    content: dict[str, Any] = {"message": message}
+    if request.url.path.startswith("/v1/"):
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        content["error"] = {"message": message, "type": kind, "param": None, "code": None}
+    return to_json(content, status, headers)
 
 
 def _methods(request: Request) -> set[str]:

@@ -124,7 +124,6 @@ class Guard:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
-        self.running += 1
         self.last_request = self._clock()
         found, repeated = _read(scope["headers"])
         rule = rule_of(scope["method"], scope["path"])
@@ -132,6 +131,7 @@ class Guard:
         exchange = Exchange(receive, send, request_id, self._is_closing)
         state = scope.setdefault("state", {})
         state.update(request_id=exchange.request_id, key=None, open=False)
+        self.running += 1
         try:
             self._let_in(scope, rule, found, repeated)
             exchange.limit = self._limits[rule.body]

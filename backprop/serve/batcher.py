@@ -198,8 +198,14 @@ class Batcher:
 
     async def _work(self) -> None:
         """Run batches until nothing waits."""
-        while batch := self._next():
-            await self._compute(batch)
+        batch: list[_Part] = []
+        try:
+            while batch := self._next():
+                await self._compute(batch)
+        except BaseException:  # the loop ends, say: nobody shall wait for ever
+            for job in {*self._jobs, *(part.job for part in batch)}:
+                job.future.cancel()
+            raise
 
     def _next(self) -> list[_Part]:
         """Return rows of the first job, and of those behind it with the same options.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-__all__ = ["TOO_LARGE", "Exchange", "request_id_of"]
+__all__ = ["FAULT", "TOO_LARGE", "Exchange", "request_id_of"]
 
 logger = logging.getLogger("backprop.serve")
 

@@ -10,6 +10,7 @@ from backprop.specs import TaskSpec
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "MAX_BRACKETS",
     "MAX_CHARACTERS",
     "MAX_LABELS",
     "MAX_ROWS",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES = 16 << 20
+MAX_BRACKETS = 200_000
+"""Lists and objects of a body: each takes a hundred times the memory that its brackets do."""
 MAX_ROWS = 1024
 MAX_TEXT = 100_000
 """Characters of one string."""

@@ -6,18 +6,19 @@ that no fast engine can run, or an option of it, is answered by a child that sta
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from backprop import folders
 from backprop.errors import BackpropError, SourceError
+from backprop.handlers.encoding import LabelEncoder
 from backprop.handlers.plans import Plan
 from backprop.inputs import Row
 from backprop.models.ready import asked, plan_of
+from backprop.serve.children import Child
+from backprop.serve.convert import UNFIT
 from backprop.serve.worker import Worker
 
 __all__ = ["Model", "open_model"]
@@ -26,6 +27,9 @@ CONVERT_S = 1800.0
 """Time that fetching and converting a model may take."""
 TORCH_BYTES = 600 << 20
 """Memory of a process that has imported torch, about."""
+
+_CONVERTING = threading.Lock()
+"""One conversion at a time: each takes all cores, and much memory."""
 
 
 class _NeedsTorch(Exception):
@@ -48,10 +52,14 @@ class Model:
     handler: Any = None
     sizes: dict[str, int] = field(default_factory=dict)
     _worker: Worker | None = None
+    _is_closed: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def writes(self) -> bool:
-        """Whether it writes text, token by token."""
+        """Whether it writes text, token by token; of a worker's, whether it may."""
+        if self.handler is None:
+            return self.task in WRITING
         return self.task == "text-generation" or hasattr(self.handler, "writer")
 
     def answer(self, rows: list[Row], options: Mapping[str, Any]) -> list[Any]:
@@ -60,28 +68,30 @@ class Model:
         Raises:
             InputError: what was asked does not suit the model.
         """
-        if self.handler is not None:
+        handler = self.handler
+        if handler is not None:
             try:
-                found: list[Any] = self.handler.answer(rows, dict(options))
+                found: list[Any] = handler.answer(rows, dict(options))
                 return found
             except _NeedsTorch:
                 pass
-        return self.worker.answer(rows, options)
+        return self._by_torch().answer(rows, options)
 
     def stream(self, row: Row, options: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the answer to one row in pieces; tasks that don't write have one piece.
+        """Yield the answer to one row in pieces; what torch answers is one piece.
 
         Raises:
             InputError: what was asked does not suit the model.
         """
         own = getattr(self.handler, "stream", None)
-        if own is None:
-            yield from self.worker.stream(row, options)
-            return
         try:
-            yield from own(row, dict(options))
+            if own is not None:
+                yield from own(row, dict(options))
+                return
         except _NeedsTorch:
-            yield from self.worker.stream(row, options)
+            pass
+        [answer] = self._by_torch().answer([row], options)
+        yield answer
 
     def count(self, texts: list[str]) -> list[int]:
         """Return how many tokens each text has; 0 where that is not known here."""
@@ -96,20 +106,30 @@ class Model:
         writer = getattr(self.handler, "writer", None)
         return writer.defaults.max_new if writer is not None else 0
 
-    @property
-    def worker(self) -> Worker:
-        """The process that answers by torch, started at first use."""
-        if self._worker is None:
-            self._worker = Worker(self.place, self.task)
-            self.sizes[f"worker-{self.place}-{self.task}"] = TORCH_BYTES
-        return self._worker
+    def use_torch(self) -> None:
+        """Start the process that answers by torch, so that it says now what is wrong."""
+        self._by_torch()
+
+    def _by_torch(self) -> Worker:
+        with self._lock:
+            if self._is_closed:
+                raise BackpropError(f"The model for {self.task} was unloaded.")
+            if self._worker is None:
+                self._worker = Worker(self.place, self.task)
+                self.sizes[f"worker-{self.place}-{self.task}"] = TORCH_BYTES
+            return self._worker
 
     def close(self) -> None:
-        """Let go of all memory."""
+        """Let go of all memory; nothing can be asked any more."""
+        self._is_closed = True
         self.handler = None
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        with self._lock:
+            if self._worker is not None:
+                self._worker.close()
+                self._worker = None
+
+
+WRITING = ("text-generation", "summarisation", "qa", "emotion")
 
 
 def open_model(place: str, task: str) -> Model:
@@ -126,11 +146,26 @@ def open_model(place: str, task: str) -> Model:
     model = Model(place, task)
     plan = _ready(place, task)
     if plan is None:
-        _ = model.worker  # answers from the start, and says now what is wrong with the model
+        model.use_torch()
         return model
-    model.handler = plan.handler(_refuse_torch)
+    model.handler = _opened(plan)
     model.sizes = _sizes(plan)
     return model
+
+
+def _opened(plan: Plan) -> Any:
+    """Return the handler of a plan, with the models of its labels loaded too."""
+
+    def labels(name: str) -> LabelEncoder:
+        own = plan_of(name, LABELS_BY, asked("auto"))
+        if own is None:
+            raise BackpropError(f"{name} was not converted, or was deleted meanwhile.")
+        return LabelEncoder(name, _opened(own))
+
+    return plan.handler(_refuse_torch, labels=labels)
+
+
+LABELS_BY = "text-vectorisation"
 
 
 def _ready(place: str, task: str) -> Plan | None:
@@ -140,35 +175,30 @@ def _ready(place: str, task: str) -> Plan | None:
         return None
     plan = plan_of(place, task, chosen)
     if plan is None:
-        _convert(place, task)
-        plan = plan_of(place, task, chosen)
+        with _CONVERTING:
+            plan = plan_of(place, task, chosen)
+            if plan is None:
+                _convert(place, task)
+                plan = plan_of(place, task, chosen)
     if plan is None:
         return None
     for name in _label_models(plan.description):
-        if _ready(name, "text-vectorisation") is None:
+        if _ready(name, LABELS_BY) is None:
             return None
     return plan
 
 
 def _convert(place: str, task: str) -> None:
     """Convert a model in a process of its own."""
-    command = [sys.executable, "-m", "backprop.serve.convert", place, task]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=CONVERT_S,
-        check=False,
-        env=dict(os.environ),
-    )
-    if done.returncode == UNFIT:
-        raise SourceError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
-    if done.returncode:
-        raise BackpropError(f"{task}: the model could not be loaded (exit {done.returncode}).")
-
-
-UNFIT = 3
-"""Exit code of a conversion that says on standard error, last line, what is wrong."""
+    child = Child("backprop.serve.convert", place, task)
+    try:
+        code = child.wait(CONVERT_S)
+    finally:
+        child.close()
+    if code == UNFIT:
+        raise SourceError(child.last_line)
+    if code:
+        raise BackpropError(f"{task}: the model could not be loaded (exit {code}).")
 
 
 def _refuse_torch() -> Any:
@@ -191,6 +221,6 @@ def _label_models(description: Any) -> Iterator[str]:
 def _sizes(plan: Plan) -> dict[str, int]:
     sizes = {unit.key: folders.tree_bytes(unit.folder) for unit in plan.units}
     for name in _label_models(plan.description):
-        own = plan_of(name, "text-vectorisation", asked("auto"))
+        own = plan_of(name, LABELS_BY, asked("auto"))
         sizes |= _sizes(own) if own is not None else {}
     return sizes

@@ -32,13 +32,13 @@ def routes(services: Services) -> list[Route]:
 
 
 async def _models(services: Services, request: Request) -> Response:
-    found = await anyio.to_thread.run_sync(services.registry.models)
+    found = await anyio.to_thread.run_sync(services.told.models)
     return to_json({"models": found})
 
 
 async def _model(services: Services, request: Request) -> Response:
     name = request.path_params["name"]
-    return to_json(await anyio.to_thread.run_sync(services.registry.model, name))
+    return to_json(await anyio.to_thread.run_sync(services.told.model, name))
 
 
 async def _alive(request: Request) -> Response:
@@ -56,7 +56,7 @@ async def _metrics(services: Services, request: Request) -> Response:
 
 
 async def _stats(services: Services, request: Request) -> Response:
-    return to_json(services.registry.stats())
+    return to_json(services.told.stats())
 
 
 async def _openapi(services: Services, request: Request) -> Response:

@@ -1,7 +1,9 @@
 """OpenAI's protocol, so that its clients work: embeddings, completions, chat.
 
 What a field asks for and no model here does is refused rather than ignored. Where a field is left
-out the model's own default holds: texts are not sampled unless ``temperature`` or ``top_p`` say so.
+out the model's own default holds: texts are not sampled unless ``temperature``, ``top_p`` or
+``top_k`` say so. Tokens are counted in the texts themselves, without what a chat template puts
+around them, and ``finish_reason`` is ``length`` where a text has as many as were allowed.
 
 Source: the OpenAPI document of OpenAI's API, version 2.3.0.
 """
@@ -92,14 +94,14 @@ CHAT = Shape("chat.completion", "chat.completion.chunk", "chatcmpl", is_chat=Tru
 
 async def _models(services: Services, request: Request) -> Response:
     wanted = {VECTORS, TEXTS}
-    found = await services.registry.listed()
+    found = await anyio.to_thread.run_sync(services.told.models)
     data = [_told(each) for each in found if wanted & set(each["tasks"])]
     return to_json({"object": "list", "data": data})
 
 
 async def _model(services: Services, request: Request) -> Response:
     name = request.path_params["name"]
-    return to_json(_told(await anyio.to_thread.run_sync(services.registry.model, name)))
+    return to_json(_told(await anyio.to_thread.run_sync(services.told.model, name)))
 
 
 def _told(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,12 +121,15 @@ async def _embeddings(services: Services, request: Request) -> Response:
     asked = await checked(VECTORS, given, size, services.settings)
     target = await services.registry.find(name, VECTORS)
     request.state.facts = {"model": target.label, "rows": len(texts)}
-    vectors = await while_connected(
-        request, services.registry.answer(name, VECTORS, asked.rows, asked.options)
-    )
-    read = sum(await services.registry.count(name, VECTORS, texts))
-    services.metrics.request(VECTORS, target.label, time.perf_counter() - start)
-    services.metrics.tokens(target.label, read, 0)
+
+    async def answer() -> tuple[list[Any], int]:
+        with await services.registry.using(target, VECTORS, len(texts)) as model:
+            vectors = await model.answer(asked.rows, asked.options)
+            return vectors, sum(await model.count(texts))
+
+    vectors, read = await while_connected(request, answer())
+    services.metrics.request(VECTORS, target.name, time.perf_counter() - start)
+    services.metrics.tokens(target.name, read, 0)
     data = [
         {"object": "embedding", "index": i, "embedding": _encoded(vector, encoding)}
         for i, vector in enumerate(vectors)
@@ -152,16 +157,19 @@ async def _write(services: Services, shape: Shape, request: Request) -> Response
         "model": target.label,
     }
     if asked.streams:
-        return await stream(services, shape, name, asked, head)
-    answers = await while_connected(
-        request, services.registry.answer(name, TEXTS, asked.rows, asked.options)
-    )
-    texts = [text for own in answers for text in (own if isinstance(own, list) else [own])]
-    read = sum(await services.registry.count(name, TEXTS, asked.prompts))
-    written = await services.registry.count(name, TEXTS, texts)
-    most = asked.options.get("max_length") or await services.registry.length(name, TEXTS)
-    services.metrics.request(TEXTS, target.label, time.perf_counter() - start)
-    services.metrics.tokens(target.label, read, sum(written))
+        return await stream(services, request, shape, target, asked, head)
+
+    async def answer() -> tuple[list[str], int, list[int], int]:
+        with await services.registry.using(target, TEXTS, len(asked.rows)) as model:
+            answers = await model.answer(asked.rows, asked.options)
+            texts = [text for own in answers for text in (own if isinstance(own, list) else [own])]
+            read = sum(await model.count(asked.prompts))
+            return texts, read, await model.count(texts), model.most_new
+
+    texts, read, written, most_new = await while_connected(request, answer())
+    most = asked.options.get("max_length") or most_new
+    services.metrics.request(TEXTS, target.name, time.perf_counter() - start)
+    services.metrics.tokens(target.name, read, sum(written))
     choices = [
         shape.choice(i, text, "length" if most and count >= most else "stop")
         for i, (text, count) in enumerate(zip(texts, written, strict=True))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from backprop.serve.connection import while_connected
+from backprop.serve.held import Held
+from backprop.serve.registry import Target
 from backprop.serve.services import Services
 
 if TYPE_CHECKING:
@@ -60,48 +65,82 @@ class Shape:
 
 
 async def stream(
-    services: Services, shape: Shape, name: str, asked: Asked, head: Mapping[str, Any]
+    services: Services,
+    request: Request,
+    shape: Shape,
+    target: Target,
+    asked: Asked,
+    head: Mapping[str, Any],
 ) -> Response:
     """Return an answer that is sent piece by piece.
 
     What is wrong with the request is raised here, before the first byte is sent.
     """
-    pieces = services.registry.stream(name, TASK, asked.rows[0], asked.options)
-    first = await anext(pieces, None)
-    return StreamingResponse(
-        _events(services, shape, name, asked, head, pieces, first),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    )
+    start = time.perf_counter()
+    model = await while_connected(request, services.registry.using(target, TASK, 1))
+    pieces = model.stream(asked.rows[0], asked.options)
+    try:
+        first = await while_connected(request, _next(pieces))
+    except BaseException:
+        await _let_go(model, pieces)
+        raise
+    events = _events(services, shape, model, asked, head, pieces, first, start)
+    return _Streamed(events, model, pieces)
+
+
+class _Streamed(StreamingResponse):
+    """Sends events, and lets the model go whatever happens."""
+
+    def __init__(
+        self, events: AsyncIterator[bytes], model: Held, pieces: AsyncGenerator[str]
+    ) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._model, self._pieces = model, pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await _let_go(self._model, self._pieces)
+
+
+async def _let_go(model: Held, pieces: AsyncGenerator[str]) -> None:
+    with model:
+        await pieces.aclose()
+
+
+async def _next(pieces: AsyncGenerator[str]) -> str | None:
+    return await anext(pieces, None)
 
 
 async def _events(
     services: Services,
     shape: Shape,
-    name: str,
+    model: Held,
     asked: Asked,
     head: Mapping[str, Any],
-    pieces: AsyncIterator[str],
+    pieces: AsyncGenerator[str],
     piece: str | None,
+    start: float,
 ) -> AsyncIterator[bytes]:
-    start, parts = time.perf_counter(), list[str]()
+    parts: list[str] = []
     common = {**head, "object": shape.chunk}
     try:
         while piece is not None:
             choice = shape.piece(piece, None, first=not parts)
             parts.append(piece)
             yield _event({**common, "choices": [choice]})
-            piece = await anext(pieces, None)
+            piece = await _next(pieces)
     except Exception:
         yield _event({"message": BROKEN, "error": {"message": BROKEN}})
         raise
-    registry = services.registry
-    read = sum(await registry.count(name, TASK, asked.prompts))
-    [written] = await registry.count(name, TASK, ["".join(parts)])
-    most = asked.options.get("max_length") or await registry.length(name, TASK)
+    read = sum(await model.count(asked.prompts))
+    [written] = await model.count(["".join(parts)])
+    most = asked.options.get("max_length") or model.most_new
     reason = "length" if most and written >= most else "stop"
-    services.metrics.tokens(str(head["model"]), read, written)
-    services.metrics.request(TASK, str(head["model"]), time.perf_counter() - start)
+    services.metrics.tokens(model.name, read, written)
+    services.metrics.request(TASK, model.name, time.perf_counter() - start)
     yield _event({**common, "choices": [shape.piece(None, reason, first=not parts)]})
     if asked.counts:
         yield _event({**common, "choices": [], "usage": shape.usage(read, written)})

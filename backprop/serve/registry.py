@@ -7,22 +7,21 @@ import ctypes
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
-
-import psutil
 
 from backprop import catalogue
 from backprop.engines.threads import threads
 from backprop.errors import InputError, NotFoundError, UnsupportedTaskError
 from backprop.inputs import Row
 from backprop.serve.batcher import Batcher, Expired, Full
-from backprop.serve.costs import MOST_COST, costs_of, key_of
+from backprop.serve.children import end_all
+from backprop.serve.costs import MOST_COST
+from backprop.serve.held import Held, Loaded
 from backprop.serve.loading import Model, open_model
 from backprop.serve.metrics import Metrics
 from backprop.serve.settings import Settings
@@ -35,15 +34,20 @@ __all__ = ["Registry", "Target"]
 logger = logging.getLogger("backprop.serve")
 
 T = TypeVar("T")
+Key = tuple[str, str]
+"""What identifies a model's weights, and a task."""
+
 FRESH_S = 1.0
 """How long the version that a name stands for is remembered: another server may change it."""
 CHECK_S = 5.0
 """How often idle models are looked for."""
 REMEMBERED = 1024
-"""Times of requests that percentiles are taken of."""
+"""Versions of names that are remembered."""
 LOAD_RETRY_S = 5.0
 FAILED_S = 10.0
 """How long a model that could not be loaded is not tried again."""
+MOST_RECENT = 20_000
+"""Requests whose times are kept, to tell how many come in a second."""
 
 
 @dataclass(frozen=True)
@@ -51,50 +55,37 @@ class Target:
     """What a name in a request stands for.
 
     Args:
-        label: name for people and metrics, such as ``my-model@3``.
+        name: of the model.
         tasks: what it does.
         version: of the hub; None for a catalogue model.
     """
 
-    label: str
+    name: str
     tasks: tuple[str, ...]
     version: Version | None = None
 
+    @property
+    def label(self) -> str:
+        """The name for people, with its version, such as ``my-model@3``."""
+        return self.name if self.version is None else f"{self.name}@{self.version.number}"
 
-@dataclass(eq=False)
-class _Loaded:
-    """A model that does a task, with its queue."""
-
-    target: Target
-    model: Model
-    batcher: Batcher
-    used: float
-    users: int = 0
-    requests: int = 0
-    times_s: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-
-    def __enter__(self) -> _Loaded:
-        """Stay loaded as long as the block lasts."""
-        self.users += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Note when it was used last."""
-        self.users -= 1
-        self.used = time.monotonic()
+    @property
+    def identity(self) -> str:
+        """What is equal for equal weights."""
+        return self.name if self.version is None else self.version.digest
 
 
 @dataclass(eq=False)
 class _Loading:
     """A model that is being loaded, and those who wait for it."""
 
-    task: asyncio.Task[_Loaded]
+    work: asyncio.Task[Loaded]
     callers: int = 0
     rows: int = 0
 
 
 class Registry:
-    """Answers requests by the model they name.
+    """Lends the models that requests name.
 
     Models that write compute one batch at a time, on all cores: they wait for memory. All others
     compute a batch a core, each on its own, since cores that share a batch wait for each other at
@@ -110,94 +101,32 @@ class Registry:
         self.settings = settings
         self.hub = hub
         self.metrics = metrics
-        self._loaded: dict[tuple[str, str], _Loaded] = {}
-        self._loading: dict[tuple[str, str], _Loading] = {}
-        self._failed: dict[tuple[str, str], tuple[float, BaseException | None]] = {}
+        self.served = _served(settings.models)
+        self.loaded: dict[Key, Loaded] = {}
+        """What is in memory; read by other threads too, which take a copy of its values."""
+        self.recent: deque[float] = deque(maxlen=MOST_RECENT)
+        """When the latest requests came."""
+        self.started = time.monotonic()
+        self._loading: dict[Key, _Loading] = {}
+        self._failed: dict[Key, tuple[float, BaseException]] = {}
         self._versions: dict[str, tuple[float, Version]] = {}
         self._changes = 0
-        self._served = _served(settings.models)
         self._threads = ThreadPoolExecutor(8, "backprop-model")
-        self._loaders = ThreadPoolExecutor(2, "backprop-loader")  # a load may take minutes
+        self._loaders = ThreadPoolExecutor(8, "backprop-loader")  # a load may take minutes
         self._cores = settings.threads or threads()
-        self._lanes = {False: asyncio.Semaphore(self._cores), True: asyncio.Semaphore(1)}
+        self.lanes = {False: asyncio.Semaphore(self._cores), True: asyncio.Semaphore(1)}
+        """Of models that read, and of those that write."""
         self._sweeper: asyncio.Task[None] | None = None
-        self._started = time.monotonic()
-        self._recent: deque[float] = deque(maxlen=20 * REMEMBERED)
+        self._ending: set[asyncio.Task[None]] = set()
 
-    # --- Answering -------------------------------------------------------------------------
+    # --- Finding ---------------------------------------------------------------------------
 
-    async def answer(
-        self, name: str, task: str, rows: list[Row], options: Mapping[str, Any]
-    ) -> list[Any]:
-        """Return one answer a row.
+    async def find(self, name: str, task: str) -> Target:
+        """Return what a name stands for.
 
         Args:
             name: of a model, ``name@version``, or empty for the task's default.
             task: task string.
-            rows: checked by ``inputs.read``.
-            options: the same.
-
-        Raises:
-            NotFoundError: there is no such model.
-            UnsupportedTaskError: it does not do the task.
-            Full: too much waits already.
-            Expired: it waited too long.
-            InputError: what was asked does not suit the model.
-        """
-        target = await self.find(name, task)
-        loaded = await self._ready(target, task, len(rows))
-        start = self._count(loaded)
-        with loaded:
-            answers = await loaded.batcher.submit(
-                rows,
-                options,
-                costs=costs_of(task, rows, options),
-                key=key_of(options),
-                deadline=asyncio.get_running_loop().time() + self.settings.deadline_s,
-            )
-        loaded.times_s.append(time.monotonic() - start)
-        return answers
-
-    async def stream(
-        self, name: str, task: str, row: Row, options: Mapping[str, Any]
-    ) -> AsyncIterator[str]:
-        """Yield the answer to one row in pieces; several streams take turns, piece by piece.
-
-        Raises:
-            NotFoundError: there is no such model.
-            UnsupportedTaskError: it does not do the task.
-            Full: as many are streamed already as may wait.
-            InputError: what was asked does not suit the model.
-        """
-        target = await self.find(name, task)
-        loaded = await self._ready(target, task, 1)
-        if loaded.users >= self.settings.queue:
-            raise Full(LOAD_RETRY_S)
-        start = self._count(loaded)
-        with loaded:
-            pieces = loaded.model.stream(row, options)
-            try:
-                while True:
-                    async with self._lanes[True]:
-                        piece = await self._in_thread(partial(next, pieces, None))
-                    if piece is None:
-                        loaded.times_s.append(time.monotonic() - start)
-                        return
-                    yield piece
-            finally:
-                await asyncio.shield(self._in_thread(partial(_close, pieces)))
-
-    async def count(self, name: str, task: str, texts: list[str]) -> list[int]:
-        """Return how many tokens each text has for a model; 0 where that is not known."""
-        with await self._ready(await self.find(name, task), task, 0) as loaded:
-            return await self._in_thread(partial(loaded.model.count, texts))
-
-    async def length(self, name: str, task: str) -> int:
-        """Return how many tokens a model writes at most where nobody says; 0 if not known."""
-        return (await self._ready(await self.find(name, task), task, 0)).model.most_new
-
-    async def find(self, name: str, task: str) -> Target:
-        """Return what a name stands for.
 
         Raises:
             NotFoundError: there is no such model, or it is not served.
@@ -213,78 +142,95 @@ class Registry:
     async def _find(self, name: str, task: str) -> Target:
         plain, _, ref = name.partition("@")
         plain = plain or SPECS[task].default
-        known = self._served.get(catalogue.task_aliases(task).get(plain, plain).lower())
+        known = self.served.get(catalogue.task_aliases(task).get(plain, plain).lower())
         if known is not None and not ref:
             return known
         version = await self._version(plain, ref or "latest")
-        tasks = tuple(version.meta.get("tasks", ()))
-        return Target(f"{version.name}@{version.number}", tasks, version)
+        return Target(version.name, tuple(version.meta.get("tasks", ())), version)
 
     async def _version(self, name: str, ref: str) -> Version:
         if self.hub is None:
             raise NotFoundError(f"There is no model {name!r}. See GET /models.")
-        key, now = f"{name}@{ref}", time.monotonic()
-        if self._changes != self.hub.changes or len(self._versions) > REMEMBERED:
-            self._changes = self.hub.changes
+        key, now, changes = f"{name}@{ref}", time.monotonic(), self.hub.changes
+        if self._changes != changes or len(self._versions) > REMEMBERED:
+            self._changes = changes
             self._versions.clear()
         kept = self._versions.get(key)
         if kept is None or now - kept[0] > FRESH_S:
-            changes = self.hub.changes
-            kept = now, await self._in_thread(partial(self.hub.version, name, ref))
+            kept = now, await self.in_thread(partial(self.hub.version, name, ref))
             if changes == self.hub.changes:
                 self._versions[key] = kept
         return kept[1]
 
-    # --- Loading ---------------------------------------------------------------------------
+    # --- Lending -----------------------------------------------------------------------------
 
-    async def _ready(self, target: Target, task: str, rows: int) -> _Loaded:
+    async def using(self, target: Target, task: str, rows: int = 0) -> Held:
+        """Return the model, loaded, for a ``with`` block, in which it stays so.
+
+        Args:
+            target: what ``find`` returned.
+            task: a task it does.
+            rows: that wait for it.
+
+        Raises:
+            Full: too many wait for it to be loaded.
+            Expired: loading takes too long.
+            BackpropError: it can't be loaded.
+        """
+        loaded = await self._ready(target, task, rows)
+        loaded.users += 1  # before anything else runs
+        self.recent.append(time.monotonic())
+        return Held(self, loaded)
+
+    async def _ready(self, target: Target, task: str, rows: int) -> Loaded:
         """Return the loaded model, waiting for it with others that want it too."""
-        key = _identity(target), task
-        found = self._loaded.get(key)
+        key = target.identity, task
+        found = self.loaded.get(key)
         if found is not None:
             return found
         self._refuse_failed(key)
         loading = self._loading.get(key)
         if loading is None:
-            task_of_loop = asyncio.get_running_loop().create_task(self._load(key, target, task))
-            loading = self._loading[key] = _Loading(task_of_loop)
-            task_of_loop.add_done_callback(partial(self._loaded_or_failed, key))
+            work = asyncio.get_running_loop().create_task(self._load(key, target, task))
+            loading = self._loading[key] = _Loading(work)
+            work.add_done_callback(partial(self._ended, key, loading))
         if loading.rows and loading.rows + rows > self.settings.queue:
             raise Full(LOAD_RETRY_S)
         loading.rows += rows
         loading.callers += 1
         try:
-            wait = asyncio.wait_for(asyncio.shield(loading.task), self.settings.deadline_s)
-            return await wait
+            wait_s = self.settings.deadline_s
+            return await asyncio.wait_for(asyncio.shield(loading.work), wait_s)
         except asyncio.TimeoutError as error:
             raise Expired from error
         finally:
-            # Whoever has waited begins to use the model now, before anything else runs.
             loading.rows -= rows
             loading.callers -= 1
-            if not loading.callers and loading.task.done():
-                self._loading.pop(key, None)
+            self._forget_loading(key, loading)
 
-    def _loaded_or_failed(self, key: tuple[str, str], done: asyncio.Task[_Loaded]) -> None:
-        """Note how a load ended; one that nobody waits for any more is forgotten."""
-        loading = self._loading.get(key)
-        if loading is not None and not loading.callers:
+    def _ended(self, key: Key, loading: _Loading, work: asyncio.Task[Loaded]) -> None:
+        """Note how a load ended."""
+        if not work.cancelled():
+            error = work.exception()
+            if error is not None:
+                self._failed[key] = time.monotonic(), error.with_traceback(None)
+        self._forget_loading(key, loading)
+
+    def _forget_loading(self, key: Key, loading: _Loading) -> None:
+        """Until then the model is not unloaded: whoever waited has not begun to use it."""
+        is_mine = self._loading.get(key) is loading
+        if is_mine and loading.work.done() and not loading.callers:
             self._loading.pop(key)
-        if not done.cancelled() and done.exception() is not None:
-            self._failed[key] = time.monotonic(), done.exception()
 
-    def _refuse_failed(self, key: tuple[str, str]) -> None:
+    def _refuse_failed(self, key: Key) -> None:
         """Tell again what went wrong a moment ago, rather than try at each request."""
-        when, error = self._failed.get(key, (0.0, None))
-        if error is None:
-            return
-        if time.monotonic() - when < FAILED_S:
-            raise error.with_traceback(None)
-        self._failed.pop(key, None)
-        if self._loading.get(key) is not None:
-            self._loading.pop(key)
+        if key in self._failed:
+            when, error = self._failed[key]
+            if time.monotonic() - when < FAILED_S:
+                raise error.with_traceback(None)
+            self._failed.pop(key)
 
-    async def _load(self, key: tuple[str, str], target: Target, task: str) -> _Loaded:
+    async def _load(self, key: Key, target: Target, task: str) -> Loaded:
         start = time.monotonic()
         loop = asyncio.get_running_loop()
         model = await loop.run_in_executor(self._loaders, partial(self._open, target, task))
@@ -294,10 +240,10 @@ class Registry:
             queue=self.settings.queue,
             parallel=1 if model.writes else self._cores,
             wait_s=self.settings.wait_s,
-            observe=partial(self.metrics.batch, target.label, task),
+            observe=partial(self.metrics.batch, target.name, task),
         )
-        loaded = _Loaded(target, model, batcher, time.monotonic())
-        self._loaded[key] = loaded
+        loaded = Loaded(target.name, target.label, task, model, batcher, time.monotonic())
+        self.loaded[key] = loaded
         took_ms = round((time.monotonic() - start) * 1e3)
         logger.info("loaded", extra={"model": target.label, "task": task, "ms": took_ms})
         await self._make_room(loaded)
@@ -305,63 +251,70 @@ class Registry:
 
     def _open(self, target: Target, task: str) -> Model:
         if target.version is None or self.hub is None:
-            return open_model(target.label, task)
-        folder: Path = self.hub.materialise(target.version)
-        return open_model(str(folder), task)
+            return open_model(target.name, task)
+        return open_model(str(self.hub.materialise(target.version)), task)
 
     async def _compute(
-        self, model: Model, rows: Sequence[Any], options: Mapping[str, Any]
+        self, model: Model, rows: Sequence[Row], options: Mapping[str, Any]
     ) -> list[Any]:
         writes = model.writes or options.get("style") == "abstractive"
-        async with self._lanes[writes]:
-            return await self._in_thread(partial(model.answer, list(rows), options))
+        async with self.lanes[writes]:
+            return await self.in_thread(partial(model.answer, list(rows), options))
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """Return what a call returns that computes, or asks the database."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def _count(self, loaded: _Loaded) -> float:
-        """Count a request, and return when it began."""
-        now = time.monotonic()
-        self._recent.append(now)
-        loaded.requests += 1
-        return now
+    def end_later(self, work: asyncio.Task[None]) -> None:
+        """Keep a task that nobody waits for until it has ended."""
+        self._ending.add(work)
+        work.add_done_callback(self._ending.discard)
 
-    # --- Memory ----------------------------------------------------------------------------
+    # --- Memory ------------------------------------------------------------------------------
 
     def memory_bytes(self) -> int:
         """Return what the loaded models take together, shared networks counted once."""
         sizes: dict[str, int] = {}
-        for loaded in self._loaded.values():
+        for loaded in list(self.loaded.values()):
             sizes |= loaded.model.sizes
         return sum(sizes.values())
 
-    async def _make_room(self, newest: _Loaded) -> None:
+    async def _make_room(self, newest: Loaded) -> None:
         """Unload what was used longest ago, until the rest is within the budget."""
         while self.memory_bytes() > self.settings.memory_bytes:
             idle = [key for key, own in self._idle() if own is not newest]
             if not idle:
                 return
-            await self._unload(min(idle, key=lambda key: self._loaded[key].used))
+            await self._unload(min(idle, key=lambda key: self.loaded[key].used))
 
-    def _idle(self) -> Iterator[tuple[tuple[str, str], _Loaded]]:
-        for key, loaded in self._loaded.items():
+    def _idle(self) -> Iterator[tuple[Key, Loaded]]:
+        for key, loaded in self.loaded.items():
             if not loaded.users and loaded.batcher.is_idle and key not in self._loading:
                 yield key, loaded
 
-    async def _unload(self, key: tuple[str, str]) -> None:
-        loaded = self._loaded.pop(key)
-        logger.info("unloaded", extra={"model": loaded.target.label, "task": key[1]})
-        await self._in_thread(partial(_free, loaded.model))
+    async def _unload(self, key: Key) -> None:
+        loaded = self.loaded.pop(key)
+        logger.info("unloaded", extra={"model": loaded.label, "task": key[1]})
+        await self.in_thread(partial(_free, loaded.model))
 
-    async def sweep(self) -> None:
+    async def _sweep(self) -> None:
         """Unload what nobody asked for in a while, again and again."""
+        idle_s = self.settings.idle_s
         while True:
-            await asyncio.sleep(min(CHECK_S, self.settings.idle_s or CHECK_S))
+            await asyncio.sleep(min(CHECK_S, idle_s or CHECK_S))
             now = time.monotonic()
-            for key, loaded in list(self._idle()):
-                kept = self.settings.idle_s and now - loaded.used <= self.settings.idle_s
-                if not kept and self.settings.idle_s and key in self._loaded:
-                    await self._unload(key)
+            for key in [key for key, (when, _) in self._failed.items() if now - when > FAILED_S]:
+                self._failed.pop(key)
+            try:
+                while idle_s and (old := self._oldest(idle_s)) is not None:
+                    await self._unload(old)
+            except Exception as error:
+                logger.error("failed", exc_info=error)
+
+    def _oldest(self, idle_s: float) -> Key | None:
+        """Return an idle model that was not used for so long, if there is one now."""
+        now = time.monotonic()
+        return next((key for key, own in self._idle() if now - own.used > idle_s), None)
 
     # --- Start and end -----------------------------------------------------------------------
 
@@ -372,122 +325,24 @@ class Registry:
             NotFoundError: one of these models is not served.
         """
         for task, name in _preloaded(self.settings.preload):
-            await self._ready(await self.find(name, task), task, 0)
-        self._sweeper = asyncio.get_running_loop().create_task(self.sweep())
+            with await self.using(await self.find(name, task), task):
+                pass
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Let go of everything, and end every process that was started."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
                 await self._sweeper
-        for loaded in self._loaded.values():
+        end_all()
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=1)
+        for loaded in self.loaded.values():
             loaded.model.close()
-        self._loaded.clear()
+        self.loaded.clear()
         for pool in (self._threads, self._loaders):
             pool.shutdown(wait=False, cancel_futures=True)
-
-    # --- Telling -----------------------------------------------------------------------------
-
-    async def listed(self) -> list[dict[str, Any]]:
-        """Return all that is served."""
-        return await self._in_thread(self.models)
-
-    def models(self) -> list[dict[str, Any]]:
-        """Return all that is served, as ``GET /models`` tells it; reads the database."""
-        found = [self._told(target) for target in self._served.values() if target.label]
-        unique = {each["name"]: each for each in found}
-        for own in self.hub.models() if self.hub is not None else []:
-            unique[own.name] = self._told_of_hub(own)
-        return list(unique.values())
-
-    def model(self, name: str) -> dict[str, Any]:
-        """Return what is known of one model, its card too.
-
-        Raises:
-            NotFoundError: there is no such model.
-        """
-        known = self._served.get(name.lower())
-        if known is not None:
-            return {**self._told(known), "card": _card(known.label)}
-        if self.hub is None:
-            raise NotFoundError(f"There is no model {name!r}. See GET /models.")
-        own = self.hub.model(name)
-        return {**self._told_of_hub(own), "card": own.latest.card}
-
-    def _told(self, target: Target) -> dict[str, Any]:
-        entry = catalogue.get(target.label)
-        return {
-            "name": entry.name,
-            "tasks": entry.tasks,
-            "description": entry.description,
-            "source": "catalogue",
-            "licence": entry.licence,
-            "languages": entry.languages,
-            "size": entry.size,
-            "parameters": entry.parameters,
-            "default_for": [name for name, spec in SPECS.items() if spec.default == entry.name],
-            "versions": [],
-            "latest": None,
-            "aliases": {},
-            "loaded": self._is_loaded(entry.name),
-        }
-
-    def _told_of_hub(self, own: Any) -> dict[str, Any]:
-        return {
-            "name": own.name,
-            "tasks": list(own.latest.meta.get("tasks", [])),
-            "description": own.latest.description or own.latest.meta.get("description", ""),
-            "source": "hub",
-            "licence": "",
-            "languages": [],
-            "size": "",
-            "parameters": 0,
-            "default_for": [],
-            "versions": list(own.versions),
-            "latest": own.latest.number,
-            "aliases": dict(own.aliases),
-            "loaded": self._is_loaded(own.name),
-        }
-
-    def _is_loaded(self, name: str) -> bool:
-        return any(own.target.label.partition("@")[0] == name for own in self._loaded.values())
-
-    def stats(self) -> dict[str, Any]:
-        """Return what is loaded now and how it does."""
-        now = time.monotonic()
-        recent = [each for each in self._recent if now - each <= RATE_S]
-        models = []
-        for (_, task), own in list(self._loaded.items()):
-            times = sorted(own.times_s)
-            models.append(
-                {
-                    "name": own.target.label,
-                    "task": task,
-                    "loaded": True,
-                    "memory_bytes": sum(own.model.sizes.values()),
-                    "queue": own.batcher.waiting,
-                    "requests": own.requests,
-                    "p50_ms": _percentile(times, 0.5),
-                    "p99_ms": _percentile(times, 0.99),
-                    "batch_mean": self.metrics.batch_mean(own.target.label, task),
-                }
-            )
-        return {
-            "models": models,
-            "rss_bytes": psutil.Process().memory_info().rss,
-            "uptime_s": now - self._started,
-            "requests_per_s": len(recent) / RATE_S,
-        }
-
-    def depths(self) -> dict[tuple[str, str], int]:
-        """Return how many rows wait, by model and task."""
-        return {
-            (own.target.label, task): own.batcher.waiting for (_, task), own in self._loaded.items()
-        }
-
-
-RATE_S = 10.0
 
 
 def _served(names: Sequence[str]) -> dict[str, Target]:
@@ -518,38 +373,6 @@ def _preloaded(wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
                 f"{', '.join(SPECS)}."
             )
         yield task, name
-
-
-def _identity(target: Target) -> str:
-    return target.label if target.version is None else target.version.digest
-
-
-def _card(name: str) -> str:
-    """Return the card of a catalogue model: its description and its scores."""
-    entry = catalogue.get(name)
-    lines = [f"# {entry.name}", "", entry.description, ""]
-    if entry.scores:
-        lines += ["| task | dataset | metric | value | source |", "|---|---|---|---|---|"]
-        lines += [
-            "| " + " | ".join(str(score.get(key, "")) for key in SCORE) + " |"
-            for score in entry.scores
-        ]
-    return "\n".join(lines) + "\n"
-
-
-SCORE = ("task", "dataset", "metric", "value", "source")
-
-
-def _percentile(times_s: Sequence[float], share: float) -> float | None:
-    if not times_s:
-        return None
-    return round(times_s[min(int(share * len(times_s)), len(times_s) - 1)] * 1e3, 2)
-
-
-def _close(pieces: Any) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()
 
 
 def _free(model: Model) -> None:

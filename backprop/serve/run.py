@@ -16,6 +16,7 @@ from backprop.engines.threads import read_by
 from backprop.errors import InputError
 from backprop.serve.app import create_app, open_services
 from backprop.serve.auth import Guard, check_startup
+from backprop.serve.children import end_all
 from backprop.serve.images import bound_decoders
 from backprop.serve.logs import setup
 from backprop.serve.services import Services
@@ -55,7 +56,7 @@ def run(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, round(settings.grace_s)),
+        timeout_graceful_shutdown=1,  # what was accepted has had its time before
         backlog=BACKLOG,
         lifespan="on",
     )
@@ -110,9 +111,12 @@ class _Server(uvicorn.Server):
         logger.info("ready")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end; a second signal ends at once."""
-        if self._draining is not None or self._loop is None or not self.started:
-            super().handle_exit(sig, frame)
+        """Begin to end; a second signal ends at once, as does one before it is ready."""
+        if self._loop is None or not self.started:
+            end_all()
+            os._exit(0)  # nothing was accepted, and loading a model can't be broken off
+        if self._draining is not None:
+            self.should_exit = self.force_exit = True
             return
         self._draining = sig  # kept from uvicorn, which would die of it in the end
         self._loop.call_soon_threadsafe(self._begin)

@@ -10,6 +10,7 @@ from backprop.serve.metrics import Metrics
 from backprop.serve.registry import Registry
 from backprop.serve.settings import Settings
 from backprop.serve.store.hub import Hub
+from backprop.serve.telling import Told
 
 __all__ = ["Services"]
 
@@ -21,6 +22,7 @@ class Services:
     Args:
         settings: how it runs.
         registry: its models.
+        told: what they are and how they do.
         hub: uploaded models.
         keys: who may do what.
         sessions: of the web page.
@@ -30,6 +32,7 @@ class Services:
 
     settings: Settings
     registry: Registry
+    told: Told
     hub: Hub
     keys: Keys
     sessions: Sessions

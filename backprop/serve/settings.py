@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,26 +71,10 @@ class Settings:
         Raises:
             InputError: a value is out of bounds.
         """
-        lowest = {
-            "queue": 1,
-            "deadline_s": 0.001,
-            "wait_s": 0.001,
-            "grace_s": 0,
-            "idle_s": 0,
-            "memory_bytes": 1,
-        }
-        lowest |= {
-            "rate_per_minute": 0,
-            "upload_bytes": 1,
-            "most_tokens": 1,
-            "threads": 0,
-            "port": 0,
-        }
-        for name, low in lowest.items():
-            if getattr(self, name) < low:
-                raise InputError(
-                    f"{name} must be at least {low}; received {getattr(self, name)!r}."
-                )
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # not a number is neither
+                raise InputError(f"{name} must be from {low} to {high}; received {value!r}.")
 
     @property
     def is_local(self) -> bool:
@@ -105,3 +90,20 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+DAY_S, TIB = 86_400.0, 1 << 40
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "port": (0, 65_535),
+    "queue": (1, 1_000_000),
+    "wait_s": (0.001, DAY_S),
+    "deadline_s": (0.001, DAY_S),
+    "grace_s": (0, DAY_S),
+    "idle_s": (0, 365 * DAY_S),
+    "memory_bytes": (1, TIB),
+    "rate_per_minute": (0, 1_000_000),
+    "most_tokens": (1, 1_000_000),
+    "upload_bytes": (1, TIB),
+    "threads": (0, 1024),
+}
+"""Lowest and highest value of each setting that is a number."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,10 +39,13 @@ async def _answer(services: Services, spec: TaskSpec, request: Request) -> Respo
     asked = await checked(spec.name, body, size, services.settings)
     target = await services.registry.find(name, spec.name)
     request.state.facts = {"model": target.label, "rows": len(asked.rows)}
-    answers = await while_connected(
-        request, services.registry.answer(name, spec.name, asked.rows, asked.options)
-    )
-    services.metrics.request(spec.name, target.label, time.perf_counter() - start)
+
+    async def answer() -> list[Any]:
+        with await services.registry.using(target, spec.name, len(asked.rows)) as model:
+            return await model.answer(asked.rows, asked.options)
+
+    answers = await while_connected(request, answer())
+    services.metrics.request(spec.name, target.name, time.perf_counter() - start)
     return to_json({spec.output: inputs.unwrap(answers, single=asked.single)})
 
 

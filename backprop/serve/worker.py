@@ -1,18 +1,17 @@
 """A model in a process of its own, for what only torch can do.
 
-The two speak in lines of JSON: ``{"rows", "options", "stream"}`` there, ``{"answers"}``,
-``{"piece"}``, ``{"end"}`` or ``{"error": [class, message]}`` back. Run as python -m … PLACE TASK.
+The two speak in lines of JSON: ``{"rows", "options"}`` there, ``{"answers"}`` or
+``{"error": [class, message]}`` back. Run as python -m … PLACE TASK.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-import queue
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 import orjson
@@ -22,10 +21,14 @@ from backprop.errors import BackpropError
 from backprop.inputs import Row
 from backprop.optional import load
 from backprop.pictures import Picture
+from backprop.serve.children import Child
 
 __all__ = ["Worker"]
 
 READY = {"ready": True}
+ANSWER_S = 600.0
+"""A batch that takes longer has hung, and its process is killed."""
+ENDED = "The process that ran the model has ended."
 
 
 class Worker:
@@ -40,85 +43,68 @@ class Worker:
     """
 
     def __init__(self, place: str, task: str) -> None:
+        self._arguments = (place, task)
         self._lock = threading.Lock()
-        self._place, self._task = place, task
-        self._process = self._start()
+        self._is_closed = False
+        self._child = self._start()
 
     def answer(self, rows: list[Row], options: Mapping[str, Any]) -> list[Any]:
-        """Return one answer a row."""
+        """Return one answer a row.
+
+        Raises:
+            BackpropError: the process has died; the next call starts another.
+        """
         with self._lock:
-            self._send({"rows": list(map(_sent, rows)), "options": dict(options)})
-            answers: list[Any] = self._read()["answers"]
+            if self._is_closed:
+                raise BackpropError(ENDED)
+            if not self._child.is_alive:
+                self._child.close()
+                self._child = self._start()
+            message = {"rows": list(map(_sent, rows)), "options": dict(options)}
+            answers: list[Any] = self._asked(message)["answers"]
             return answers
 
-    def stream(self, row: Row, options: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the answer to one row in pieces; whoever stops early keeps nobody waiting."""
-        lines: queue.SimpleQueue[dict[str, Any] | Exception] = queue.SimpleQueue()
-        message = {"rows": [_sent(row)], "options": dict(options), "stream": True}
-        threading.Thread(target=self._pump, args=(message, lines), daemon=True).start()
-        while True:
-            line = lines.get()
-            if isinstance(line, Exception):
-                raise line
-            if "end" in line:
-                return
-            yield line["piece"]
-
-    def _pump(
-        self, message: Mapping[str, Any], lines: queue.SimpleQueue[dict[str, Any] | Exception]
-    ) -> None:
-        """Read a stream to its end, however slowly it is taken."""
-        with self._lock:
-            try:
-                self._send(message)
-                line: dict[str, Any] = {}
-                while "end" not in line:
-                    line = self._read()
-                    lines.put(line)
-            except Exception as error:
-                lines.put(error)
-
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        """End the process, whatever it does."""
+        self._is_closed = True
+        self._child.kill()  # so that whoever holds the lock lets go of it
+        with self._lock:
+            self._child.close()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "backprop.serve.worker", self._place, self._task]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._process = process
+    def _start(self) -> Child:
+        child = Child("backprop.serve.worker", *self._arguments)
         try:
-            self._read()
+            _read(child)
         except BaseException:
-            self.close()
+            child.close()
             raise
-        return process
+        return child
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        if self._process.poll() is not None:  # it died: one caller is told, the next is served
-            self.close()
-            self._start()
-        pipe = self._process.stdin
-        if pipe is not None:
-            pipe.write(orjson.dumps(message) + b"\n")
-            pipe.flush()
-
-    def _read(self) -> dict[str, Any]:
-        pipe = self._process.stdout
-        line = pipe.readline() if pipe is not None else b""
-        if not line:
-            raise BackpropError("The process that ran the model has ended.")
-        message: dict[str, Any] = orjson.loads(line)
-        if "error" in message:
-            name, text = message["error"]
-            raise KINDS.get(name, BackpropError)(text)
-        return message
+    def _asked(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        child = self._child
+        timer = threading.Timer(ANSWER_S, child.kill)
+        timer.start()
+        try:
+            child.write(orjson.dumps(message) + b"\n")
+            return _read(child)
+        except OSError as error:
+            raise BackpropError(ENDED) from error
+        finally:
+            timer.cancel()
 
 
 KINDS: Mapping[str, type[BackpropError]] = {name: getattr(errors, name) for name in errors.__all__}
+
+
+def _read(child: Child) -> dict[str, Any]:
+    line = child.line()
+    if not line:
+        raise BackpropError(ENDED)
+    message: dict[str, Any] = orjson.loads(line)
+    if "error" in message:
+        name, text = message["error"]
+        raise KINDS.get(name, BackpropError)(text)
+    return message
 
 
 def _sent(row: Row) -> dict[str, Any]:
@@ -147,24 +133,11 @@ def main(place: str, task: str) -> None:
     _write(out, READY)
     for line in sys.stdin.buffer:
         try:
-            _answer(task, handler, orjson.loads(line), out)
+            message = orjson.loads(line)
+            rows = [_row(task, row) for row in message["rows"]]
+            _write(out, {"answers": handler.answer(rows, message["options"])})
         except Exception as error:
             _write(out, _told(error))
-
-
-def _answer(task: str, handler: Any, message: Mapping[str, Any], out: IO[bytes]) -> None:
-    rows = [_row(task, row) for row in message["rows"]]
-    if not message.get("stream"):
-        _write(out, {"answers": handler.answer(rows, message["options"])})
-        return
-    stream = getattr(handler, "stream", None)
-    if stream is None:
-        [answer] = handler.answer(rows, message["options"])
-        _write(out, {"piece": answer})
-    else:
-        for piece in stream(rows[0], message["options"]):
-            _write(out, {"piece": piece})
-    _write(out, {"end": True})
 
 
 def _row(task: str, row: Mapping[str, Any]) -> Row:
@@ -184,4 +157,5 @@ def _write(out: IO[bytes], message: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with suppress(KeyboardInterrupt):
+        main(*sys.argv[1:])
