@@ -120,6 +120,11 @@ def bombs() -> Iterator[tuple[str, bytes | str]]:
     yield "JPEG, a thousand passes", _jpeg() + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 1000
     yield "JPEG, no pixels", b"\xff\xd8\xff\xd9"
     yield "JPEG, cut", picture("JPEG", (64, 64))[:30]
+    yield "PNG, a million empty chunks", png(8, 8, chunk(b"teXt", b"") * 800_000)
+    yield "GIF, blocks of one byte", b"GIF89a\1\0\1\0\0\0\0!\xfe" + b"\1a" * 4_000_000
+    yield "JPEG, nothing between segments", b"\xff\xd8" + b"\0" * 9_000_000
+    yield "JPEG, fill bytes only", b"\xff" * 9_000_000
+    yield "JPEG, restarts only", b"\xff\xd8" + b"\xff\xd0" * 4_500_000
     yield "WebP of 16,777,216 x 256", _webp(1 << 24, 256)
     yield "WebP, canvas of 16,000 x 16,000", _webp(16_000, 16_000)
     yield "WebP without loss, 16,384 x 16,384", _lossless(16_384, 16_384)

@@ -57,7 +57,11 @@ async def async_client(url: str) -> httpx.AsyncClient:
     if url not in own:
         own[url] = asyncio.create_task(_start())
     # Others wait for it too.
-    return (await asyncio.shield(own[url])).client
+    try:
+        return (await asyncio.shield(own[url])).client
+    except Exception:  # of its start: the next call tries again
+        own.pop(url, None)
+        raise
 
 
 async def _start() -> _Kept:

@@ -13,8 +13,19 @@ from dataclasses import dataclass, field
 __all__ = ["Header", "HeaderFault", "exif_bytes", "read_header"]
 
 
+MOST_PARTS = 10_000
+"""Chunks, blocks or segments of a file; a photo has some hundreds at most."""
+
+
 class HeaderFault(Exception):
     """What is wrong with a picture, in words."""
+
+
+def _counted(number: int) -> int:
+    """Return the next number; a file of too many parts would take long to walk through."""
+    if number >= MOST_PARTS:
+        raise HeaderFault(f"it has more than {MOST_PARTS:,} parts")
+    return number + 1
 
 
 @dataclass
@@ -55,8 +66,9 @@ def read_header(raw: bytes) -> Header:
 
 
 def _png(raw: bytes) -> Header:
-    header, place = Header("PNG"), 8
+    header, place, parts = Header("PNG"), 8, 0
     while place < len(raw):
+        parts = _counted(parts)
         length, kind = struct.unpack_from(">I4s", raw, place)
         content = raw[place + 8 : place + 8 + length]
         if kind == b"IHDR":
@@ -78,10 +90,11 @@ def _gif(raw: bytes) -> Header:
     header = Header("GIF")
     width, height, flags = struct.unpack_from("<HHB", raw, 6)
     header.sizes.append((width, height))
-    place = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    place, parts = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0
     while raw[place] == 0x21:  # an extension: its kind, then blocks up to an empty one
-        place += 2
+        place, parts = place + 2, _counted(parts)
         while raw[place]:
+            parts = _counted(parts)
             header.extras += raw[place]
             place += 1 + raw[place]
         place += 1
@@ -93,13 +106,15 @@ def _gif(raw: bytes) -> Header:
 
 
 def _jpeg(raw: bytes) -> Header:
-    header, place = Header("JPEG"), 2
+    header, place, parts = Header("JPEG"), 2, 0
     header.scans = raw.count(b"\xff\xda")
     while True:
-        while raw[place] != 0xFF:  # as decoders do, skip what stands between segments
-            place += 1
+        parts = _counted(parts)
+        place = raw.find(b"\xff", place)  # as decoders do, skip what stands between segments
+        if place < 0:
+            raise HeaderFault("it is cut off")
         while raw[place] == 0xFF:
-            place += 1
+            place, parts = place + 1, _counted(parts)
         marker = raw[place]
         place += 1
         if marker == 0xDA:
@@ -121,10 +136,11 @@ def _jpeg(raw: bytes) -> Header:
 
 
 def _webp(raw: bytes) -> Header:
-    header, place = Header("WEBP"), 12
+    header, place, parts = Header("WEBP"), 12, 0
     if raw[8:12] != b"WEBP":
         raise HeaderFault("it is in no known format")
     while place + 8 <= len(raw):
+        parts = _counted(parts)
         kind, length = struct.unpack_from("<4sI", raw, place)
         content = raw[place + 8 : place + 8 + min(length, len(raw))]
         if kind == b"VP8X":

@@ -67,6 +67,14 @@ class Server:
                 total += each.memory_full_info().pss
         return total / 1e6
 
+    def open_files(self) -> int:
+        """Return how many files it has open, those of its children too."""
+        total = 0
+        for each in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += each.num_fds()
+        return total
+
     def stop(self) -> None:
         """End it."""
         for each in reversed(self.processes()):

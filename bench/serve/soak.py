@@ -20,7 +20,6 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
-import psutil
 
 from bench.serve.client import Connection, request
 from bench.serve.servers import Server, ours
@@ -88,11 +87,11 @@ def soak(server: Server, seconds: float) -> tuple[list[tuple[float, float, int]]
     ]
     for each in threads:
         each.start()
-    own, start = psutil.Process(server.process.pid), time.monotonic()
+    start = time.monotonic()
     samples = []
     while time.monotonic() < end and not failures:
         time.sleep(min(SAMPLE_S, max(end - time.monotonic(), 0.1)))
-        samples.append((time.monotonic() - start, own.memory_info().rss / 1e6, own.num_fds()))
+        samples.append((time.monotonic() - start, server.memory_mb(), server.open_files()))
         print(
             f"{samples[-1][0]:>6.0f} s {samples[-1][1]:>8.1f} MB {samples[-1][2]:>4} files",
             flush=True,
