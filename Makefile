@@ -10,11 +10,12 @@ STAMP := $(VENV)/installed.stamp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-web lint clean
 
 help:
 	@echo "make demo   all nine tasks answer, on real models, and one is finetuned"
 	@echo "make test   the whole test suite (part of it: ARGS=\"-k qa\")"
+	@echo "make test-web  the server's pages in Chromium, which is installed where that is possible"
 	@echo "make lint   ruff and mypy"
 	@echo "make clean  remove what make and the tools made here (downloaded models stay)"
 
@@ -23,6 +24,13 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+
+test-web: $(STAMP)
+	@command -v chromium >/dev/null || { \
+		echo "Installing Chromium"; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu; \
+	} || { echo "make test-web needs Chromium; install the package chromium as root" >&2; exit 1; }
+	$(RUN) -m pytest tests/web $(ARGS)
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

@@ -98,12 +98,12 @@ class Version:
 
 
 class StandIn:
-    """Registry, hub, keys and sessions at once."""
+    """What is served, hub, keys and sessions at once."""
 
     settings = Settings()
 
     def __init__(self) -> None:
-        self.registry = self.hub = self.keys = self.sessions = self
+        self.told = self.hub = self.keys = self.sessions = self
         self.has_keys = True
 
     def models(self) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from backprop.engines import Array
 from backprop.engines.onnx import ONNXEngine, Opened
 from backprop.engines.tails import Tail
+from backprop.engines.threads import readers
 
 __all__ = ["ONNXEncoder"]
 
@@ -23,13 +24,17 @@ class ONNXEncoder:
         tails: name of each function to what it does with hidden states.
     """
 
-    batch_tokens = 1024
     single = None
 
     def __init__(self, network: Opened, tails: Mapping[str, Tail]) -> None:
         self.session = network.session
         self.wanted = [each.name for each in self.session.get_inputs()]
         self.tails = dict(tails)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch: fewer, so less padding, where one thread computes it."""
+        return 256 if readers() == 1 else 1024
 
     @staticmethod
     def network(folder: Path) -> Opened:

@@ -33,7 +33,7 @@ PEERS = HERE.parent / ".servers" / "bin" / "python"
 CLIENTS = (1, 8, 32)
 LABELS = sides.LABELS[:10]
 WARM = 32
-TEXT_LIMITS = {"requests": 4.0, "cpu": 3.3, "litserve": 1.5}
+MOST_CHARACTERS = 160
 
 
 @dataclass
@@ -54,9 +54,12 @@ Start = Callable[[], AbstractContextManager[Server]]
 def main() -> None:
     """Run the rounds and print medians and ratios."""
     arguments = parse()
-    results: dict[str, Any] = {"vectors": vectors(arguments)}
-    if not arguments.only_vectors:
-        results["zero-shot"] = zero_shot(arguments)
+    rows: dict[str, Callable[[], Any]] = {
+        "sentences": partial(vectors, arguments, "sentences", sentences(arguments.requests)),
+        "mixed": partial(vectors, arguments, "mixed lengths", sides.texts(arguments.requests)),
+        "zero-shot": partial(zero_shot, arguments),
+    }
+    results = {name: rows[name]() for name in arguments.only or rows}
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
@@ -68,18 +71,22 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=400, help="with 8 clients and more")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peers", type=Path, default=PEERS, help="interpreter of the peers")
-    parser.add_argument("--only-vectors", action="store_true")
+    parser.add_argument("--only", nargs="*", choices=("sentences", "mixed", "zero-shot"))
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
 
-def vectors(arguments: argparse.Namespace) -> dict[str, Any]:
+def sentences(count: int) -> list[str]:
+    """Return texts of a sentence each, as people send them to a search."""
+    return [text for text in sides.texts(6 * count) if len(text) < MOST_CHARACTERS][:count]
+
+
+def vectors(arguments: argparse.Namespace, what: str, texts: list[str]) -> dict[str, Any]:
     """Measure text vectors."""
     python = str(arguments.peers)
     model = {"BENCH_MODEL": str(sides.folder(sides.ENCODER))}
     threads = str(arguments.threads)
     common = {**model, "BENCH_THREADS": threads, "OMP_NUM_THREADS": threads}
-    texts = sides.texts(arguments.requests)
     bodies = [json.dumps({"text": text}).encode() for text in texts]
     starts: dict[str, tuple[Start, str]] = {
         "backprop": (
@@ -93,7 +100,7 @@ def vectors(arguments: argparse.Namespace) -> dict[str, Any]:
         },
     }
     found = _rounds(arguments, starts, {name: bodies for name in starts}, _cosine)
-    print_table("text vectors, mixed lengths", found)
+    print_table(f"text vectors, {what}", found)
     for number in CLIENTS:
         ratios(found, number)
     return found

@@ -73,7 +73,7 @@ class Pages:
 
     def home(self, request: Request) -> Response:
         """Return the catalogue, searched and filtered by the query."""
-        models = self.services.registry.models()
+        models = self.services.told.models()
         wanted = Filter.of(dict(request.query_params))
         context = {
             "models": wanted.apply(models),
@@ -87,7 +87,7 @@ class Pages:
     @_found
     def model(self, request: Request) -> Response:
         """Return one model's page, of the version the query names."""
-        model = self.services.registry.model(request.path_params["name"])
+        model = self.services.told.model(request.path_params["name"])
         ref = request.query_params.get("version", "") or "latest"
         version = None
         if model["source"] == "hub":
@@ -119,7 +119,7 @@ class Pages:
         spec = SPECS.get(request.path_params["task"])
         if spec is None:
             raise NotFoundError(f"There is no such task; there are: {', '.join(SPECS)}.")
-        able = [each for each in self.services.registry.models() if spec.name in each["tasks"]]
+        able = [each for each in self.services.told.models() if spec.name in each["tasks"]]
         chosen = request.query_params.get("model", "")
         by_default = next((m["name"] for m in able if spec.name in (m["default_for"] or ())), "")
         found = example(spec.name)
@@ -141,7 +141,7 @@ class Pages:
     def live(self, request: Request) -> Response:
         """Return the page that polls the figures."""
         titles = {name: spec.title for name, spec in SPECS.items()}
-        context = {"stats": self.services.registry.stats(), "titles": titles}
+        context = {"stats": self.services.told.stats(), "titles": titles}
         return page(request, "live.html", context)
 
 
