@@ -103,7 +103,7 @@ class StandIn:
     settings = Settings()
 
     def __init__(self) -> None:
-        self.told = self.hub = self.keys = self.sessions = self
+        self.registry = self.hub = self.keys = self.sessions = self
         self.has_keys = True
 
     def models(self) -> list[dict[str, Any]]:

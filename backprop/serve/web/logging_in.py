@@ -8,8 +8,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from backprop.serve.services import Services
 from backprop.serve.web.rendering import page
+from backprop.serve.web.services import PageServices
 
 __all__ = ["LogIn"]
 
@@ -27,7 +27,7 @@ class LogIn:
         services: the server's parts.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: PageServices) -> None:
         self.services = services
 
     def form(self, request: Request) -> Response:

@@ -11,7 +11,6 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from backprop.errors import InputError, NotFoundError
-from backprop.serve.services import Services
 from backprop.serve.web import cards, reports
 from backprop.serve.web.assets import static
 from backprop.serve.web.errors import error_page
@@ -19,13 +18,14 @@ from backprop.serve.web.examples import example
 from backprop.serve.web.filters import Filter, choices
 from backprop.serve.web.logging_in import LogIn
 from backprop.serve.web.rendering import page
+from backprop.serve.web.services import PageServices
 from backprop.serve.web.snippets import snippets
 from backprop.specs import SPECS
 
 __all__ = ["routes"]
 
 
-def routes(services: Services) -> list[Route]:
+def routes(services: PageServices) -> list[Route]:
     """Return the routes of every page.
 
     Handlers that are no coroutines run on threads: they read the database.
@@ -68,12 +68,12 @@ class Pages:
         services: the server's parts.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: PageServices) -> None:
         self.services = services
 
     def home(self, request: Request) -> Response:
         """Return the catalogue, searched and filtered by the query."""
-        models = self.services.told.models()
+        models = self.services.registry.models()
         wanted = Filter.of(dict(request.query_params))
         context = {
             "models": wanted.apply(models),
@@ -87,7 +87,7 @@ class Pages:
     @_found
     def model(self, request: Request) -> Response:
         """Return one model's page, of the version the query names."""
-        model = self.services.told.model(request.path_params["name"])
+        model = self.services.registry.model(request.path_params["name"])
         ref = request.query_params.get("version", "") or "latest"
         version = None
         if model["source"] == "hub":
@@ -119,7 +119,7 @@ class Pages:
         spec = SPECS.get(request.path_params["task"])
         if spec is None:
             raise NotFoundError(f"There is no such task; there are: {', '.join(SPECS)}.")
-        able = [each for each in self.services.told.models() if spec.name in each["tasks"]]
+        able = [each for each in self.services.registry.models() if spec.name in each["tasks"]]
         chosen = request.query_params.get("model", "")
         by_default = next((m["name"] for m in able if spec.name in (m["default_for"] or ())), "")
         found = example(spec.name)
@@ -141,7 +141,7 @@ class Pages:
     def live(self, request: Request) -> Response:
         """Return the page that polls the figures."""
         titles = {name: spec.title for name, spec in SPECS.items()}
-        context = {"stats": self.services.told.stats(), "titles": titles}
+        context = {"stats": self.services.registry.stats(), "titles": titles}
         return page(request, "live.html", context)
 
 
