@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 
@@ -188,10 +190,6 @@ def test_openai_s_own_client_gets_vectors(server: Server) -> None:
         for each, own in zip(found.data, ours, strict=True):
             vector: Any = each.embedding
             if isinstance(vector, str):
-                import base64
-
-                import numpy as np
-
                 vector = np.frombuffer(base64.b64decode(vector), "<f4").tolist()
             assert vector == pytest.approx(own, abs=1e-4)
         assert found.usage.prompt_tokens > 0
@@ -229,6 +227,31 @@ def test_openai_s_own_client_gets_texts_whole_and_streamed(server: Server) -> No
         client.completions.create(model=model, prompt="a", presence_penalty=1)
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model="nothing-like-it", prompt="a")
+
+
+def test_a_finetuned_model_is_an_endpoint_for_every_client(server: Server) -> None:
+    sort = backprop.TextClassification()
+    mails = EXAMPLES / "mail.csv"
+    sort.finetune(str(mails), method="head", validation_split=0.25, show=False)
+    text = "Where is my parcel?"
+    here = sort(text)
+    assert str(sort.upload("mail-desk", "Sorts mail", api_url=server.url)) == "mail-desk@1"
+    body = {"model": "mail-desk", "text": text}
+    answer = server.client.post("/text-classification", json=body).json()["probabilities"]
+    assert answer == pytest.approx(here, abs=1e-4) and list(answer) == list(here)
+    desk = remote(server, "text-classification", "mail-desk@1")
+    assert desk([text, text], top_k=1) == [pytest.approx(desk(text, top_k=1))] * 2
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    found = client.embeddings.create(model="mail-desk", input=text)
+    assert found.model == "mail-desk@1"
+    assert client.models.retrieve(found.model).owned_by == "hub"
+    # What was uploaded is what answers from then on, and the first version is a step away.
+    sort.upload("mail-desk", "Sorts mail again", api_url=server.url)
+    assert client.embeddings.create(model="mail-desk", input=text).model == "mail-desk@2"
+    alias = server.client.put("/models/mail-desk/aliases/live", json={"version": 1})
+    assert alias.status_code == 200
+    live = client.embeddings.create(model="mail-desk@live", input=text)
+    assert live.model == "mail-desk@1"
 
 
 def test_a_stream_that_nobody_reads_on_ends(server: Server) -> None:

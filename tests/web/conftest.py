@@ -142,7 +142,11 @@ class Running:
     def __enter__(self) -> Server:
         command = [sys.executable, "-m", "backprop", "serve", "--port", "0"]
         command += ["--data", str(self.data)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        # The engines that users get, not the one of the tests on tiny models.
+        env = {name: value for name, value in os.environ.items() if name != "BACKPROP_ENGINE"}
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=env
+        )
         self.reader = threading.Thread(target=self._read)
         self.reader.start()
         assert self._is_ready.wait(60) and self.port, f"the server did not start: {self.lines}"
