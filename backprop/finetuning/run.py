@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -346,6 +347,7 @@ class _Run:
             warnings=self.warnings,
         )
         self.model.card = report.card()
+        self.model.report = _kept(json.loads(report.to_json()))
         return report
 
     def _shown_settings(self) -> dict[str, Any]:
@@ -372,6 +374,15 @@ class _Run:
             shown["batch_size"] = self.history.batch_size
             shown["rows_per_step"] = self.history.rows_per_step
         return {**shown, **dict(self.data.training.arguments), **dict(options.lengths)}
+
+
+def _kept(report: dict[str, Any]) -> dict[str, Any]:
+    """Return what is saved with the model of a report: no table that grows with labels squared."""
+    matrix = report.get("confusion") or []
+    return {**report, "confusion": matrix if len(matrix) <= MOST_IN_MATRIX else None}
+
+
+MOST_IN_MATRIX = 100
 
 
 def _is_share(options: Options) -> bool:

@@ -194,6 +194,7 @@ def build(
         *place, **parts, **meta.get("settings", {}), **common, device=device
     )
     model.card = str(meta.get("card", ""))
+    model.report = meta.get("report")
     return model
 
 

@@ -61,6 +61,8 @@ class BaseModel(nn.Module):
     tasks: list[str] = []
     card: str = ""
     """What its model card says of how it was finetuned; Markdown."""
+    report: Mapping[str, Any] | None = None
+    """The same for programs: what ``Report.to_json`` writes."""
     class_weights: torch.Tensor | None = None
     """What each class counts for in the loss of ``training_step``, shape (classes,)."""
     engine: str = "auto"

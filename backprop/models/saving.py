@@ -68,6 +68,7 @@ def save(
         "details": dict(details or model.details or {}),
         "version": importlib.metadata.version("backprop"),
         "card": model.card,
+        **({"report": dict(model.report)} if model.report else {}),
     }
     if not meta["tasks"]:
         raise InputError(f"{name} has no tasks (received {tasks!r}); pass tasks=['emotion'], say.")
@@ -125,6 +126,7 @@ def load(
     for key in ("name", "description", "details"):
         setattr(model, key, found.meta.get(key))
     model.card = str(found.meta.get("card", ""))
+    model.report = found.meta.get("report")
     model.tasks = list(found.meta["tasks"])
     return model.to(device).eval() if device is not None else model.eval()
 

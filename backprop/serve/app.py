@@ -100,7 +100,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Guard:
 
     app = Starlette(routes=_routes(own), lifespan=lifespan, exception_handlers=_handlers(own))
     app.state.services = own
-    return Guard(app, keys=own.keys, settings=settings, sessions=own.sessions)
+    return Guard(web.FriendlyErrors(app), keys=own.keys, settings=settings, sessions=own.sessions)
 
 
 async def _collect(hub: Hub) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import time
 from types import FrameType
 from typing import Any
@@ -62,6 +63,10 @@ def run(settings: Settings) -> None:
     )
     host, port = listener.getsockname()[:2]
     logger.info("listening", extra={"host": host, "port": port, "data": str(settings.data)})
+    if sys.stderr.isatty():
+        name = f"[{host}]" if ":" in host else host
+        who = "with a key" if services.keys.any() else "for this machine"
+        sys.stderr.write(f"\nhttp://{name}:{port}  web page and API, {who}; Ctrl-C ends it\n\n")
     _Server(config, app, services).run(sockets=[listener])
 
 

@@ -79,6 +79,7 @@ _whole = record(
         "details": anything(20_000, 10_000),
         "version": text(60, r"[\w.+-]*"),
         "card": text(500_000),
+        "report": anything(200_000, 10_000),
         "settings": lambda *_: None,
         "parts": lambda *_: None,
     },
