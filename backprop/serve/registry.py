@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
+import os
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from backprop import catalogue
-from backprop.engines.threads import threads
+from backprop.engines.threads import threads as cores
 from backprop.errors import InputError, NotFoundError, UnsupportedTaskError
 from backprop.inputs import Row
 from backprop.serve.batcher import Batcher, Expired, Full
@@ -111,9 +114,9 @@ class Registry:
         self._failed: dict[Key, tuple[float, BaseException]] = {}
         self._versions: dict[str, tuple[float, Version]] = {}
         self._changes = 0
-        self._threads = ThreadPoolExecutor(8, "backprop-model")
-        self._loaders = ThreadPoolExecutor(8, "backprop-loader")  # a load may take minutes
-        self._cores = settings.threads or threads()
+        self._threads = ThreadPoolExecutor(8, "backprop-model", initializer=_step_back)
+        self._loaders = ThreadPoolExecutor(8, "backprop-loader", initializer=_step_back)
+        self._cores = settings.threads or cores()
         self.lanes = {False: asyncio.Semaphore(self._cores), True: asyncio.Semaphore(1)}
         """Of models that read, and of those that write."""
         self._sweeper: asyncio.Task[None] | None = None
@@ -373,6 +376,19 @@ def _preloaded(wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
                 f"{', '.join(SPECS)}."
             )
         yield task, name
+
+
+def _step_back() -> None:
+    """Let the thread that computes step back where the event loop wants a core.
+
+    There are as many of these as cores, and whoever is to be refused must be told at once.
+    """
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
+NICE = 5
 
 
 def _free(model: Model) -> None:

@@ -30,6 +30,8 @@ logger = logging.getLogger("backprop.serve")
 QUIET_S = 0.3
 """Connections are still accepted for so long, and what is open is closed when quiet for so long."""
 TICK_S = 0.02
+SWITCH_S = 0.0005
+"""So long a thread that computes in Python keeps the event loop waiting; 5 ms by default."""
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
 
@@ -41,6 +43,7 @@ def run(settings: Settings) -> None:
         InputError: it may not, or can't, listen where it should.
     """
     _use_threads(settings.threads)
+    sys.setswitchinterval(SWITCH_S)
     setup()
     bound_decoders()
     services = open_services(settings)

@@ -37,7 +37,7 @@ def main() -> int:
         engine = open_engine("", folder)
         keys = Keys(engine)
         _, key = keys.create("infer")
-        settings = Settings(rate_per_minute=1_000_000_000)
+        settings = Settings(rate_per_minute=1_000_000)
         with (folder / "log").open("w") as stream:
             logs.setup(stream)
             guarded = Guard(nothing, keys=keys, settings=settings)

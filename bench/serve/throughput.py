@@ -61,7 +61,7 @@ def main() -> None:
     }
     results = {name: rows[name]() for name in arguments.only or rows}
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        arguments.json.write_text(json.dumps(results, indent=1, default=asdict), encoding="utf-8")
 
 
 def parse() -> argparse.Namespace:
