@@ -14,17 +14,13 @@ __all__ = ["Child", "end_all"]
 logger = logging.getLogger("backprop.serve")
 
 PASSED = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "TMP",
-    "TEMP",
-    "SYSTEMROOT",
-    "LD_LIBRARY_PATH",
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TMP", "TEMP", "SYSTEMROOT", "LD_LIBRARY_PATH"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "VIRTUAL_ENV"),
 )
-PASSED_STARTS = ("BACKPROP_", "HF_", "OMP_", "MKL_", "OPENBLAS_", "PYTHON", "PIP_", "CUDA_")
+PASSED_STARTS = (
+    *("BACKPROP_", "HF_", "OMP_", "MKL_", "OPENBLAS_", "GOMP_", "PYTHON", "PIP_", "CUDA_", "XDG_"),
+)
 SECRET = "BACKPROP_API_KEY"
 MOST_LINES = 200
 """Lines of its standard error that are logged."""
