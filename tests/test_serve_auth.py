@@ -285,7 +285,8 @@ def test_a_public_route_needs_no_key_and_minds_no_wrong_one(door: Door, rule: Ru
 def test_every_route_of_the_server_has_a_rule(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
     services = open_services(settings)
-    app = create_app(settings, services).app
+    friendly: Any = create_app(settings, services).app
+    app = friendly.app
     assert isinstance(app, Starlette)
     for route in app.routes:
         assert isinstance(route, Route)

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from backprop.serve.access import PUBLIC, RULES, rule_of
 from backprop.serve.keys import SCOPES, Keys
@@ -186,7 +187,8 @@ def applications(folder: Path) -> set[tuple[str, str]]:
 
     settings = Settings(data=folder)
     services = open_services(settings)
-    app = create_app(settings, services).app
+    friendly: Any = create_app(settings, services).app
+    app = friendly.app
     assert isinstance(app, Starlette)
     routes = [route for route in app.routes if isinstance(route, Route)]
     if len(routes) != len(app.routes):
