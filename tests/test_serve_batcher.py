@@ -78,6 +78,20 @@ def test_a_large_request_is_computed_in_all_batches_that_run_at_a_time() -> None
     run_in_virtual_time(work())
 
 
+def test_what_comes_as_the_last_batch_ends_is_computed() -> None:
+    async def work() -> None:
+        batcher = Batcher(Recorder(), most_cost=1, queue=10)
+
+        async def later() -> list[Any]:
+            await asyncio.sleep(1)  # just when the other's batch is done
+            return await batcher.submit([2], {})
+
+        first = asyncio.create_task(batcher.submit([1], {}))
+        assert await asyncio.gather(first, later(), later()) == [[10], [20], [20]]
+
+    run_in_virtual_time(work())
+
+
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     async def work() -> None:
         batcher = Batcher(Recorder(), most_cost=1, queue=3)

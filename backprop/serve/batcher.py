@@ -163,9 +163,7 @@ class Batcher:
         self._count(len(rows), cost)
         self._queued_cost += cost
         if len(self._workers) < self._parallel:
-            worker = loop.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(loop.create_task(self._work()))
         try:
             return await job.future
         finally:
@@ -206,6 +204,9 @@ class Batcher:
             for job in {*self._jobs, *(part.job for part in batch)}:
                 job.future.cancel()
             raise
+        finally:
+            # In the same step that found nothing to do: what comes after it starts a worker anew.
+            self._workers.discard(_this_task())
 
     def _next(self) -> list[_Part]:
         """Return rows of the first job, and of those behind it with the same options.
@@ -315,6 +316,12 @@ class Pace:
         together = self._product / self._weight - mean * time
         slope = min(max(together / spread, 0.0), time / mean) if spread > 0 else 0.0
         return batches * (time - slope * mean) + slope * cost
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _take(job: _Job, left: int, *, first: bool) -> _Part | None:
