@@ -82,12 +82,15 @@ def test_what_comes_as_the_last_batch_ends_is_computed() -> None:
     async def work() -> None:
         batcher = Batcher(Recorder(), most_cost=1, queue=10)
 
-        async def later() -> list[Any]:
-            await asyncio.sleep(1)  # just when the other's batch is done
+        async def later(turns: int) -> list[Any]:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.sleep(1)  # just when the other's batch is done, in any order
             return await batcher.submit([2], {})
 
-        first = asyncio.create_task(batcher.submit([1], {}))
-        assert await asyncio.gather(first, later(), later()) == [[10], [20], [20]]
+        for turns in range(6):
+            first = asyncio.create_task(batcher.submit([1], {}))
+            assert await asyncio.gather(first, later(turns)) == [[10], [20]]
 
     run_in_virtual_time(work())
 
