@@ -535,17 +535,17 @@ def test_the_bounds_are_those_of_the_server() -> None:
 @pytest.mark.parametrize("is_async", [False, True])
 def test_many_rows_go_in_several_requests(server: Server, is_async: bool) -> None:
     server.answer = lambda task, body: [{label: 1.0 for label in own} for own in body["labels"]]
-    texts = [f"text {number}" for number in range(2500)]
-    labels = [[f"{number}", "other"] for number in range(2500)]
+    texts = [f"text {number}" for number in range(625)]
+    labels = [[f"{number}", "other"] for number in range(625)]
     task = task_on(server, "text-classification")
     found = (
         asyncio.run(task.acall(texts, labels, top_k=2))
         if is_async
         else task(texts, labels, top_k=2)
     )
-    assert found == [{f"{number}": 1.0, "other": 1.0} for number in range(2500)]
+    assert found == [{f"{number}": 1.0, "other": 1.0} for number in range(625)]
     sent = [body for _, _, body in server.asked]
-    assert [len(body["text"]) for body in sent] == [1024, 1024, 452]
+    assert [len(body["text"]) for body in sent] == [256, 256, 113]
     assert [text for body in sent for text in body["text"]] == texts
     assert {body["top_k"] for body in sent} == {2}
 

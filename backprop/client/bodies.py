@@ -18,7 +18,7 @@ from backprop.specs import TaskSpec
 __all__ = ["MAX_BODY_BYTES", "MAX_CHARACTERS", "MAX_ROWS", "MAX_WRITTEN", "Body", "bodies"]
 
 MAX_BODY_BYTES = 16 << 20
-MAX_ROWS = 1024
+MAX_ROWS = 256
 MAX_CHARACTERS = 2_000_000
 MAX_WRITTEN = 64
 """Texts or beams of one request, over all rows. These bounds are those of ``backprop serve``."""

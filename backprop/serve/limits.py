@@ -23,7 +23,7 @@ __all__ = [
 MAX_BODY_BYTES = 16 << 20
 MAX_BRACKETS = 200_000
 """Lists and objects of a body: each takes a hundred times the memory that its brackets do."""
-MAX_ROWS = 1024
+MAX_ROWS = 256
 MAX_TEXT = 100_000
 """Characters of one string."""
 MAX_CHARACTERS = 2_000_000
