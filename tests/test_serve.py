@@ -283,6 +283,19 @@ def test_the_document_names_every_route(server: Server) -> None:
     assert answer.json() == {"answer": "London"}
 
 
+@pytest.mark.parametrize(
+    ("preload", "word"), [("qa=nosuch", "nosuch"), ("qa=all-minilm-l6-v2", "does not do 'qa'")]
+)
+def test_what_can_not_be_loaded_before_the_start_is_told(
+    tmp_path: Path, preload: str, word: str
+) -> None:
+    command = [sys.executable, "-m", "backprop", "serve", "--port", "0", "--preload", preload]
+    done = subprocess.run(
+        [*command, "--data", str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and word in done.stderr.splitlines()[-1]
+
+
 def test_a_small_budget_unloads_models_without_dropping_requests(tmp_path: Path) -> None:
     running = Server(tmp_path / "data", "--memory", "100")
     try:

@@ -46,7 +46,8 @@ def create(
     """Make a key and print it, alone, so that it can go straight where it is needed."""
     with _keys(data, database) as keys:
         key, text = keys.create(scope, name)
-    sys.stderr.write(f"key {key.id}, scope {key.scope}; it is shown only once:\n")
+        place = keys.place
+    sys.stderr.write(f"key {key.id}, scope {key.scope}, in {place}; it is shown only once:\n")
     write(f"{text}\n")
 
 

@@ -198,7 +198,9 @@ def unreached(server: Server, path: str, error: Exception, timeout_s: float) -> 
     said = server.clean(str(error)) or type(error).__name__
     if isinstance(error, httpx.ConnectTimeout):
         said = f"no connection within {CONNECT_S:g} s"
-    return RemoteError(f"{url} could not be reached ({said}); check api_url.")
+    return RemoteError(
+        f"{url} could not be reached ({said}); check api_url, and that the server runs."
+    )
 
 
 def _pause_s(

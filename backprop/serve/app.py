@@ -57,6 +57,7 @@ STATUSES: Mapping[type[Exception], int] = {
 """Error class to HTTP status; its message is what the caller is told."""
 
 UNAVAILABLE = "This can't be done now; the log says more under this answer's x-request-id."
+NOTHING = "There is nothing at this address; GET /openapi.json lists what there is."
 BUSY = "Too much waits for this model; try again in {seconds} s."
 LATE = "The request waited too long and was dropped before it was computed; try again."
 COLLECT_S = 3600.0
@@ -88,7 +89,11 @@ def create_app(settings: Settings, services: Services | None = None) -> Guard:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         collecting = asyncio.get_running_loop().create_task(_collect(own.hub))
         try:
-            await own.registry.start()
+            try:
+                await own.registry.start()
+            except Exception as error:
+                own.failure = error
+                raise
             own.is_ready = True
             yield
         finally:
@@ -160,13 +165,6 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
     async def fault(request: Request, error: HTTPFault) -> Response:
         return _error(request, str(error), error.status, error.headers)
 
-    async def http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 405:
-            allowed = ", ".join(sorted(_methods(request)))
-            message = f"This address takes {allowed}."
-            return _error(request, message, 405, {"allow": allowed})
-        return _error(request, error.detail, error.status_code, error.headers)
-
     async def unavailable(request: Request, error: Exception) -> Response:
         _log(request, error)
         return _error(request, UNAVAILABLE, 503, {"retry-after": "10"})
@@ -181,11 +179,22 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
         Expired: expired,
         Gone: gone,
         HTTPFault: fault,
-        HTTPException: http,
+        HTTPException: _http,
         BackpropError: unavailable,
         OperationalError: unavailable,
         Exception: failed,
     }
+
+
+async def _http(request: Request, error: HTTPException) -> Response:
+    """Return the answer of an address that is none, or does not take the method."""
+    if error.status_code == 404:
+        return _error(request, NOTHING, 404)
+    if error.status_code == 405:
+        allowed = ", ".join(sorted(_methods(request)))
+        message = f"This address takes {allowed}."
+        return _error(request, message, 405, {"allow": allowed})
+    return _error(request, error.detail, error.status_code, error.headers)
 
 
 def _error(

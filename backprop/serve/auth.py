@@ -56,7 +56,8 @@ MOST_RETURN = 2000
 
 UNAUTHORISED = (
     "This needs a key of this server: send it as the header 'x-api-key: KEY' or "
-    "'authorization: Bearer KEY'. Make one with: backprop keys create --scope infer"
+    "'authorization: Bearer KEY'. Whoever runs the server makes one with: backprop keys create "
+    "--scope infer (with the server's --data or --database)"
 )
 """The same for a key that is missing, unknown, wrong or revoked."""
 
@@ -160,7 +161,7 @@ class Guard:
             raise HTTPFault(
                 400,
                 "The Host header is not a name of this server. Use the address it was started "
-                "with, or start it with the name as one of its hosts.",
+                "with, or start it with: --host-name NAME",
             )
         changes = scope["method"] not in HARMLESS
         if changes and is_cross_site(host, found.get(b"origin"), found.get(b"sec-fetch-site")):

@@ -185,6 +185,12 @@ class Keys:
             return None
         return key
 
+    @property
+    def place(self) -> str:
+        """The database they are in, its password hidden."""
+        url = self._engine.url
+        return url.database or str(url) if url.drivername.startswith("sqlite") else str(url)
+
     def close(self) -> None:
         """Close the connection that listens for changes; the engine stays open."""
         self._reader.close()

@@ -148,8 +148,21 @@ class Registry:
         known = self.served.get(catalogue.task_aliases(task).get(plain, plain).lower())
         if known is not None and not ref:
             return known
-        version = await self._version(plain, ref or "latest")
+        try:
+            version = await self._version(plain, ref or "latest")
+        except NotFoundError as error:
+            raise NotFoundError(f"{error} {self._hint(plain)}") from error
         return Target(version.name, tuple(version.meta.get("tasks", ())), version)
+
+    def _hint(self, name: str) -> str:
+        """Return what to do about a name that nothing here has."""
+        try:
+            entry = catalogue.get(name)
+        except NotFoundError:
+            return "GET /models lists what there is."
+        if entry.name in (each.name for each in self.served.values()):
+            return "It is of the catalogue, and has no versions."
+        return f"It is in the catalogue: start the server with --model {entry.name} to serve it."
 
     async def _version(self, name: str, ref: str) -> Version:
         if self.hub is None:

@@ -41,6 +41,7 @@ def run(settings: Settings) -> None:
 
     Raises:
         InputError: it may not, or can't, listen where it should.
+        BackpropError: a model that was to be loaded can't be.
     """
     _use_threads(settings.threads)
     sys.setswitchinterval(SWITCH_S)
@@ -70,7 +71,12 @@ def run(settings: Settings) -> None:
         name = f"[{host}]" if ":" in host else host
         who = "with a key" if services.keys.any() else "for this machine"
         sys.stderr.write(f"\nhttp://{name}:{port}  web page and API, {who}; Ctrl-C ends it\n\n")
-    _Server(config, app, services).run(sockets=[listener])
+    try:
+        _Server(config, app, services).run(sockets=[listener])
+    except SystemExit:
+        if services.failure is not None:
+            raise services.failure from None
+        raise
 
 
 def _use_threads(threads: int) -> None:

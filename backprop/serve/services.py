@@ -28,6 +28,7 @@ class Services:
         sessions: of the web page.
         metrics: what is counted.
         is_ready: whether it takes new work; load balancers ask.
+        failure: why it could not start, if so.
     """
 
     settings: Settings
@@ -38,3 +39,4 @@ class Services:
     sessions: Sessions
     metrics: Metrics
     is_ready: bool = False
+    failure: Exception | None = None

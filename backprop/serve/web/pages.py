@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -103,7 +103,11 @@ class Pages:
             "card": cards.html(card),
             "report": report,
             "task": task,
-            "snippets": snippets(task, _ref(model, version), url) if task else [],
+            "snippets": snippets(
+                task, _ref(model, version), url, own_labels=task in _classes(version)
+            )
+            if task
+            else [],
             "tasks": sorted(model["tasks"], key=lambda each: each != report.task),
             "named": sorted(model["aliases"] or {}),
         }
@@ -157,6 +161,13 @@ WORDS = {
     "image-text-vectorisation": "A picture and a text as one vector, compared with others.",
 }
 """What a form is good for."""
+
+
+def _classes(version: Any) -> Mapping[str, Any]:
+    """Return the tasks whose labels a version has of its own."""
+    settings = version.meta.get("settings", {}) if version is not None else {}
+    found = settings.get("classes", {}) if isinstance(settings, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}
 
 
 def _ref(model: dict[str, Any], version: Any) -> str:

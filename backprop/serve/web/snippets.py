@@ -30,9 +30,18 @@ class Snippet:
     code: str
 
 
-def snippets(task: str, model: str, url: str) -> list[Snippet]:
-    """Return ways to ask ``model`` at the server's ``url`` to do ``task``."""
+def snippets(task: str, model: str, url: str, *, own_labels: bool = False) -> list[Snippet]:
+    """Return ways to ask ``model`` at the server's ``url`` to do ``task``.
+
+    Args:
+        task: task string.
+        model: its name.
+        url: of the server.
+        own_labels: whether the model was taught labels, so that none are to be named.
+    """
     given = _given(example(task))
+    if own_labels:
+        given.pop("labels", None)
     found = [
         Snippet("Python", _python(task, model, url, given)),
         Snippet("curl", _curl(task, model, url, given)),
