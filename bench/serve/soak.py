@@ -85,7 +85,10 @@ def main() -> None:
 def floor_slope(times: Floats, memory: Floats) -> float:
     """Return by how many MB a minute the least memory of each window grows."""
     windows = (times // WINDOW_S).astype(int)
-    floors = np.array([memory[windows == each].min() for each in np.unique(windows)])
+    whole = [
+        each for each in np.unique(windows) if (windows == each).sum() * SAMPLE_S >= WINDOW_S / 2
+    ]
+    floors = np.array([memory[windows == each].min() for each in whole])
     if len(floors) < 2:
         return 0.0
     return float(np.polyfit(np.arange(len(floors)) * WINDOW_S / 60, floors, 1)[0])
