@@ -90,7 +90,7 @@ def test_what_comes_as_the_last_batch_ends_is_computed() -> None:
 
         for turns in range(6):
             first = asyncio.create_task(batcher.submit([1], {}))
-            assert await asyncio.gather(first, later(turns)) == [[10], [20]]
+            assert [*await asyncio.gather(first, later(turns))] == [[10], [20]]
 
     run_in_virtual_time(work())
 
