@@ -31,7 +31,7 @@ def call(
 ) -> Any:
     """Return a server's answer to the task's input.
 
-    A batch that is more than a server takes in one request (32 MiB, 1,024 rows) is sent in several,
+    A batch that is more than a server takes in one request (16 MiB, 256 rows) is sent in several,
     and the answers are joined in order. A request that a busy or restarting server did not answer
     is sent again; all tasks only read, so that is safe.
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from backprop import artefact
 from backprop.errors import InputError, NotFoundError
+from backprop.serve.answers import to_json
 from backprop.serve.blob_routes import BlobRoutes
 from backprop.serve.faults import HTTPFault
 from backprop.serve.settings import Settings
@@ -78,13 +79,13 @@ class VersionRoutes:
             _key_id(request),
         )
         version = await _in_thread(commit, limiter=self._commits)
-        return _answer({"name": version.name, "version": version.number}, 201)
+        return to_json({"name": version.name, "version": version.number}, 201)
 
     async def index(self, request: Request) -> Response:
         """List the versions of a model, newest first."""
         name = _name(request)
         versions = await _in_thread(partial(self._hub.versions, name))
-        return _answer({"name": name, "versions": [_line(each) for each in versions]})
+        return to_json({"name": name, "versions": [_line(each) for each in versions]})
 
     async def get(self, request: Request) -> Response:
         """Return all of a version: its files, what it is, and its card."""
@@ -92,7 +93,7 @@ class VersionRoutes:
         version = await _in_thread(partial(self._hub.version, _name(request), ref))
         files = {path: vars(each) for path, each in version.files.items()}
         more = {"files": files, "meta": version.meta, "card": version.card}
-        return _answer({"name": version.name, **_line(version), **more})
+        return to_json({"name": version.name, **_line(version), **more})
 
     async def delete(self, request: Request) -> Response:
         """Delete one version."""
@@ -113,7 +114,7 @@ class VersionRoutes:
         body = await _read_object(request, required={"version"})
         number = check_number(body["version"])
         await _in_thread(partial(self._hub.set_alias, name, alias, number))
-        return _answer({"name": name, "alias": alias, "version": number})
+        return to_json({"name": name, "alias": alias, "version": number})
 
     async def delete_alias(self, request: Request) -> Response:
         """Delete an alias; the version stays."""
@@ -171,7 +172,3 @@ def _line(version: Version) -> dict[str, Any]:
         "digest": version.digest,
         "size_bytes": version.size_bytes,
     }
-
-
-def _answer(content: dict[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")

@@ -50,8 +50,8 @@ LENGTHS = ("min_length", "max_length")
 """Options that are bounded by the server's settings."""
 
 
-def check(spec: TaskSpec, body: Mapping[str, Any], most_tokens: int) -> int:
-    """Return the number of rows of a request, which is within all bounds.
+def check(spec: TaskSpec, body: Mapping[str, Any], most_tokens: int) -> None:
+    """Return if a request is within all bounds.
 
     Args:
         spec: the task's.
@@ -74,7 +74,6 @@ def check(spec: TaskSpec, body: Mapping[str, Any], most_tokens: int) -> int:
             total += len(text)
     _most("The request", total, MAX_CHARACTERS, "characters in all; send several requests")
     _check_options(spec, body, rows, {**OPTION_BOUNDS, **dict.fromkeys(LENGTHS, most_tokens)})
-    return rows
 
 
 def _check_options(
