@@ -144,31 +144,40 @@ def open_model(place: str, task: str) -> Model:
         BackpropError: it can't be loaded.
     """
     model = Model(place, task)
-    plan = _ready(place, task)
-    if plan is None:
+    ready = _ready(place, task)
+    if ready is None:
         model.use_torch()
         return model
-    model.handler = _opened(plan)
-    model.sizes = _sizes(plan)
+    model.handler = ready.handler()
+    model.sizes = ready.sizes()
     return model
 
 
-def _opened(plan: Plan) -> Any:
-    """Return the handler of a plan, with the models of its labels loaded too."""
+@dataclass(frozen=True)
+class _Ready:
+    """A plan, and by name those of the models that it takes label vectors from."""
 
-    def labels(name: str) -> LabelEncoder:
-        own = plan_of(name, LABELS_BY, asked("auto"))
-        if own is None:
-            raise BackpropError(f"{name} was not converted, or was deleted meanwhile.")
-        return LabelEncoder(name, _opened(own))
+    plan: Plan
+    labels: Mapping[str, _Ready]
 
-    return plan.handler(_refuse_torch, labels=labels)
+    def handler(self) -> Any:
+        """Return the handler, its networks and those of its labels loaded."""
+        return self.plan.handler(
+            _refuse_torch, labels=lambda name: LabelEncoder(name, self.labels[name].handler())
+        )
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each network, by its key."""
+        sizes = {unit.key: folders.tree_bytes(unit.folder) for unit in self.plan.units}
+        for own in self.labels.values():
+            sizes |= own.sizes()
+        return sizes
 
 
 LABELS_BY = "text-vectorisation"
 
 
-def _ready(place: str, task: str) -> Plan | None:
+def _ready(place: str, task: str) -> _Ready | None:
     """Return the plan of a model and of those that it takes label vectors from, converted now."""
     chosen = asked("auto")
     if chosen == "torch":
@@ -182,10 +191,13 @@ def _ready(place: str, task: str) -> Plan | None:
                 plan = plan_of(place, task, chosen)
     if plan is None:
         return None
+    labels = {}
     for name in _label_models(plan.description):
-        if _ready(name, LABELS_BY) is None:
+        own = _ready(name, LABELS_BY)
+        if own is None:
             return None
-    return plan
+        labels[name] = own
+    return _Ready(plan, labels)
 
 
 def _convert(place: str, task: str) -> None:
@@ -216,11 +228,3 @@ def _label_models(description: Any) -> Iterator[str]:
             yield str(named[1])
         for each in description.values():
             yield from _label_models(each)
-
-
-def _sizes(plan: Plan) -> dict[str, int]:
-    sizes = {unit.key: folders.tree_bytes(unit.folder) for unit in plan.units}
-    for name in _label_models(plan.description):
-        own = plan_of(name, LABELS_BY, asked("auto"))
-        sizes |= _sizes(own) if own is not None else {}
-    return sizes
