@@ -7,6 +7,10 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # Tiny models gain nothing by a conversion; tests/test_engines.py has the engines users get.
 os.environ["BACKPROP_ENGINE"] = "torch"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # forked children would warn about its threads
+# Beside other workers a core each is enough; threads that wait for each other at each layer of a
+# tiny model take a third of the suite's time. What a test starts inherits it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 

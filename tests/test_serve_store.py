@@ -385,6 +385,20 @@ def test_damage_of_stored_bytes_is_found(hub: Hub, place: Path) -> None:
     assert manifest.describe(hub.materialise(version)) == dict(version.files)
 
 
+def test_a_sweep_never_takes_the_part_of_who_comes_next(hub: Hub, place: Path) -> None:
+    name, parts = sha256(b"one two"), hub.shelf.parts
+    swept = parts.claim(name)
+    assert swept is not None
+    swept.discard()
+    (place / "data" / "blobs" / ".parts" / f"{name}.lock").unlink()
+    following = parts.claim(name)
+    assert following is not None
+    with following:
+        swept.close()
+        following.append(b"one two")
+        assert following.finish() == name
+
+
 def test_a_part_goes_on_where_it_was_left_and_one_at_a_time_adds_to_it(hub: Hub) -> None:
     name, parts = sha256(b"one two"), hub.shelf.parts
     first = parts.claim(name)

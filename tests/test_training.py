@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("module", "part", "task"),
-    [(minilm_qa, 0.006, "qa"), (minilm_emotion, 1.0, "emotion")],
+    [(minilm_qa, 0.002, "qa"), (minilm_emotion, 1.0, "emotion")],
     ids=["qa", "emotion"],
 )
 def test_a_killed_training_ends_in_the_same_adapter(

@@ -20,7 +20,7 @@ import torch
 
 from backprop.models.base import BaseModel
 from backprop.models.saving import save
-from backprop.testing.reopen import ASKED, FACTS, FOUND, PICKLE, SAVED
+from backprop.testing.reopen import ASKED, FACTS, FOUND, PICKLE, SAVED, plain
 from backprop.testing.schema import Asked, one_line
 
 __all__ = ["Found", "declared", "describe_missing", "open_again", "pickle_fault", "save_fault"]
@@ -97,6 +97,7 @@ def open_again(places: Sequence[Path], folder: Path) -> dict[Path, Found]:
 def _run(places: Sequence[Path], folder: Path) -> subprocess.CompletedProcess[str]:
     facts = {
         "modules": sorted(declared()),
+        "packages": sorted(_declared()),
         "threads": torch.get_num_threads(),
         "places": list(map(str, places)),
     }
@@ -131,20 +132,26 @@ def _read(path: Path) -> Iterator[tuple[Path, Found]]:
 @functools.cache
 def declared() -> frozenset[str]:
     """Return the modules of backprop, of what it requires, and of what that requires in turn."""
-    names, waiting = {"backprop"}, [("backprop", "")]
-    done: set[tuple[str, str]] = set()
+    found = _declared().values()
+    return frozenset({"backprop"}.union(*map(_modules, found)))
+
+
+def _declared() -> dict[str, importlib.metadata.Distribution]:
+    """Return backprop, what it requires, and what that requires in turn, by name in lower case."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    done, waiting = set(), [("backprop", "")]
     while waiting:
         package, extra = waiting.pop()
         if (package, extra) in done:
             continue
         done.add((package, extra))
         try:
-            found = importlib.metadata.distribution(package)
+            own = importlib.metadata.distribution(package)
         except importlib.metadata.PackageNotFoundError:
             continue  # asked for on other systems only
-        names.update(_modules(found))
-        waiting += _requirements(found.requires or [], extra)
-    return frozenset(names)
+        found[plain(own.metadata["Name"])] = own
+        waiting += _requirements(own.requires or [], extra)
+    return found
 
 
 def _requirements(lines: Sequence[str], extra: str) -> Iterator[tuple[str, str]]:

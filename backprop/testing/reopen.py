@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
@@ -18,7 +19,7 @@ from typing import Any
 
 from backprop.optional import load
 
-__all__ = ["ASKED", "FACTS", "FOUND", "PICKLE", "SAVED", "main"]
+__all__ = ["ASKED", "FACTS", "FOUND", "PICKLE", "SAVED", "main", "plain"]
 
 # What stands in the folder that is worked in,
 FACTS, FOUND = "facts.json", "found.jsonl"
@@ -27,11 +28,18 @@ PICKLE, SAVED, ASKED = "model.dill", "saved", "asked.pickle"
 
 
 class Fence(MetaPathFinder):
-    """Finds what another finder finds, if its package is among ``allowed``."""
+    """Finds what another finder finds, if it is among what is allowed.
 
-    def __init__(self, finder: Any, allowed: frozenset[str]) -> None:
+    Args:
+        finder: the other one.
+        allowed: top-level modules.
+        packages: those whose versions may be asked for, as ``plain`` writes them.
+    """
+
+    def __init__(self, finder: Any, allowed: frozenset[str], packages: frozenset[str]) -> None:
         self.finder = finder
         self.allowed = allowed
+        self.packages = packages
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -43,20 +51,28 @@ class Fence(MetaPathFinder):
         return found
 
     def find_distributions(self, *args: Any) -> Any:
-        """Return the installed distributions, for ``importlib.metadata``."""
+        """Yield the installed distributions that are allowed, for ``importlib.metadata``."""
         find = getattr(self.finder, "find_distributions", None)
-        return find(*args) if find else ()
+        for found in find(*args) if find else ():
+            if plain(found.metadata["Name"] or "") in self.packages:
+                yield found
 
     def invalidate_caches(self) -> None:
         """Pass the call on."""
         getattr(self.finder, "invalidate_caches", lambda: None)()
 
 
+def plain(package: str) -> str:
+    """Return the name of a package as it is compared: ``Foo.Bar_baz`` is ``foo-bar-baz``."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
 def main(folder: Path) -> None:
     """Open each model of ``folder/facts.json`` and note what was found."""
     facts = json.loads((folder / FACTS).read_text("utf-8"))
     allowed = frozenset(facts["modules"]) | sys.stdlib_module_names
-    sys.meta_path[:] = [Fence(finder, allowed) for finder in sys.meta_path]
+    packages = frozenset(facts["packages"])
+    sys.meta_path[:] = [Fence(finder, allowed, packages) for finder in sys.meta_path]
     load("torch:set_num_threads")(facts["threads"])
     for place in map(Path, facts["places"]):
         found = json.dumps({"place": str(place), **_reopen(place, allowed)})

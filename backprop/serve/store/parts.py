@@ -87,6 +87,7 @@ class Part:
         self._lock = lock
         self._file = path.open("ab", buffering=0)
         self.size = self._file.tell()
+        self._is_gone = False
         # Counted along where it is seen from its start; else the file is read once more.
         self._hash = hashlib.sha256() if self.size == 0 else None
 
@@ -122,8 +123,10 @@ class Part:
         return manifest.digest(self.path).sha256
 
     def discard(self) -> None:
-        """Delete what is kept."""
-        self.path.unlink(missing_ok=True)
+        """Delete what is kept; done once, since another's part may have the name after that."""
+        if not self._is_gone:
+            self.path.unlink(missing_ok=True)
+            self._is_gone = True
 
     def close(self) -> None:
         """Let others add to it; an empty part leaves nothing behind."""
