@@ -448,6 +448,17 @@ def test_what_a_proxy_passes_on_is_never_open(make: Make, header: str) -> None:
     assert make(with_keys=False)(headers={header: "for=192.0.2.9"}).status == 401
 
 
+def test_a_server_whose_keys_are_all_revoked_says_so(
+    keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key in [keys.create("infer")[0] for _ in range(2)]:
+        check_startup(Settings(), keys)
+        assert not caplog.records
+        keys.revoke(key.id)
+    check_startup(Settings(), keys)
+    assert "every key is revoked" in caplog.text
+
+
 def test_a_server_that_others_reach_does_not_start_without_a_key(keys: Keys) -> None:
     check_startup(Settings(), keys)
     check_startup(Settings(host="::1", hosts=("localhost",)), keys)

@@ -8,6 +8,7 @@ request id and the headers that browsers heed, and one line goes to the log.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -26,6 +27,8 @@ from backprop.serve.sessions import Sessions
 from backprop.serve.settings import LOOPBACK_NAMES, Settings
 
 __all__ = ["Guard", "Sessions", "check_startup"]
+
+logger = logging.getLogger("backprop.serve")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -256,6 +259,8 @@ def check_startup(settings: Settings, keys: Keys) -> None:
     Raises:
         InputError: others could reach it, and there is no key to keep them out.
     """
+    if keys.are_all_revoked():
+        logger.warning("every key is revoked, so nobody may do anything: backprop keys create")
     names = [host for host in settings.hosts if host.lower() not in LOOPBACK_NAMES]
     if keys.any() or (settings.is_local and not names):
         return

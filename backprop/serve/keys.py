@@ -161,6 +161,11 @@ class Keys:
         self._refresh()
         return bool(self._known)
 
+    def are_all_revoked(self) -> bool:
+        """Return whether there are keys, of which none opens anything."""
+        self._refresh()
+        return all(key.revoked is not None for key, _ in self._known.values()) and bool(self._known)
+
     def find(self, id: str) -> Key | None:
         """Return the key of that id if it is there and not revoked."""
         self._refresh()

@@ -20,6 +20,7 @@ from backprop.serve.auth import Guard, check_startup
 from backprop.serve.children import end_all
 from backprop.serve.images import bound_decoders
 from backprop.serve.logs import setup
+from backprop.serve.protocol import Protocol
 from backprop.serve.services import Services
 from backprop.serve.settings import Settings
 
@@ -63,6 +64,7 @@ def run(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,  # what was accepted has had its time before
         backlog=BACKLOG,
+        http=Protocol,
         lifespan="on",
     )
     host, port = listener.getsockname()[:2]
