@@ -40,7 +40,9 @@ KINDS = {
     "image-classification": "clip",
 }
 """Task to the kind of tiny model that does it here."""
-RUN_FLAGS = {"jsonl", "lines", "model", "device", "engine", "precision", "json"}
+RUN_FLAGS = {
+    *("jsonl", "lines", "model", "device", "engine", "precision", "api_url", "api_key", "json")
+}
 SAMPLES: dict[str, tuple[list[str], Any]] = {
     "int": (["7"], 7),
     "float": (["0.5"], 0.5),

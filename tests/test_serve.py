@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ import openai
 import pytest
 
 import backprop
+from backprop.cli import main
 from backprop.errors import RemoteError
 from backprop.specs import SPECS
 from tests.guard import ROOT
@@ -128,11 +130,26 @@ def test_what_does_not_fit_is_told_in_the_words_of_the_library(server: Server) -
     with pytest.raises(RemoteError, match="no-such-model") as told:
         remote(server, "qa", "no-such-model")("Who?", CONTEXT)
     assert told.value.status == 404
+    near = server.client.post("/qa", json={"model": "minilm-qs", **INPUTS["qa"]})
+    assert "The nearest names are: minilm-qa, " in near.json()["message"]
     assert (
         server.client.post("/qa", json={"model": "all-minilm-l6-v2", **INPUTS["qa"]})
         .json()["message"]
         .startswith("all-minilm-l6-v2 does not do 'qa'")
     )
+
+
+def test_the_command_line_asks_a_server(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", "text-vectorisation", "--text", "a", "--text", "b", "--api-url", server.url]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--json"])
+    assert ended.value.code == 0
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert shown == remote(server, "text-vectorisation")(["a", "b"])
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--engine", "torch"])
+    assert ended.value.code == 2
+    assert "--engine is for models that run here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

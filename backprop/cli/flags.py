@@ -46,6 +46,8 @@ JSONL = "JSON lines, each an object of the fields, answered by one line each; - 
 STREAM = "print the answer as it is written"
 ENGINE = f"what computes: {', '.join(ASKED)}; auto, the fastest, by default"
 PRECISION = f"of weights: {' or '.join(PRECISIONS)}; the first by default"
+API_URL = "have a server do it, which is here"
+API_KEY = "its key, better given as $BACKPROP_API_KEY: other users see command lines"
 LINES = "make each line of what is read a row of a batch"
 
 
@@ -60,6 +62,8 @@ def parameters(spec: TaskSpec) -> list[inspect.Parameter]:
         flag("device", str, "such as cpu or cuda:0; the fastest by default", RUN, "DEVICE"),
         flag("engine", str, ENGINE, RUN, "NAME"),
         flag("precision", str, PRECISION, RUN, "NAME"),
+        flag("api_url", str, API_URL, RUN, "URL"),
+        flag("api_key", str, API_KEY, RUN, "KEY"),
         _switch("json", "print JSON, one line for each answer", RUN),
         *(_switch("stream", STREAM, RUN) for name in STREAMING if name == spec.name),
     ]

@@ -25,6 +25,9 @@ ls *.jpg | backprop run image-classification --image - --lines --labels cat,dog
 backprop run emotion --jsonl texts.jsonl > emotions.jsonl
 """
 
+HERE = ("device", "engine", "precision")
+"""Flags that a server has its own mind about."""
+
 app = typer.Typer(no_args_is_help=True, help=HELP)
 
 
@@ -38,8 +41,14 @@ def answer(spec: TaskSpec, flags: reading.Flags) -> None:
     as_json = flags["json"] or flags["jsonl"] is not None
     if flags.get("stream") and (as_json or not call.single):
         raise InputError("--stream prints one answer as it comes; leave out batches and JSON.")
+    there = flags["api_url"] is not None or flags["api_key"] is not None
+    if there and (own := [name for name in HERE if flags[name] is not None]):
+        named = ", ".join(f"--{name}" for name in own)
+        raise InputError(f"{named} is for models that run here; leave it out, or --api-url.")
     task = load(f"backprop.tasks:{spec.task_class}")(
         flags["model"],
+        api_url=flags["api_url"],
+        api_key=flags["api_key"],
         device=flags["device"],
         engine=flags["engine"] or "auto",
         precision=flags["precision"] or "float32",

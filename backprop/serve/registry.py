@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeVar
 
@@ -151,16 +152,20 @@ class Registry:
         try:
             version = await self._version(plain, ref or "latest")
         except NotFoundError as error:
-            raise NotFoundError(f"{error} {self._hint(plain)}") from error
+            raise NotFoundError(f"{error} {await self._hint(plain)}") from error
         return Target(version.name, tuple(version.meta.get("tasks", ())), version)
 
-    def _hint(self, name: str) -> str:
+    async def _hint(self, name: str) -> str:
         """Return what to do about a name that nothing here has."""
+        served = {each.name for each in self.served.values()}
         try:
             entry = catalogue.get(name)
         except NotFoundError:
-            return "GET /models lists what there is."
-        if entry.name in (each.name for each in self.served.values()):
+            uploaded = await self.in_thread(self.hub.names) if self.hub is not None else []
+            near = get_close_matches(name.lower(), {*served, *uploaded} - {name}, n=3)
+            nearest = f"The nearest names are: {', '.join(near)}. " if near else ""
+            return f"{nearest}GET /models lists what there is."
+        if entry.name in served:
             return "It is of the catalogue, and has no versions."
         return f"It is in the catalogue: start the server with --model {entry.name} to serve it."
 

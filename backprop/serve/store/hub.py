@@ -71,6 +71,11 @@ class Hub:
         """Return every uploaded model that has a version, by name."""
         return self._models(None)
 
+    def names(self) -> list[str]:
+        """Return the names of all uploaded models."""
+        with reading(self.engine) as connection:
+            return list(rows.numbers_of(connection, None))
+
     def model(self, name: str) -> Model:
         """Return an uploaded model, or raise NotFoundError."""
         found = self._models(name)
