@@ -23,7 +23,7 @@ demo: $(STAMP)
 	$(VENV)/bin/backprop demo $(ARGS)
 
 test: $(STAMP)
-	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-web: $(STAMP)
 	@command -v chromium >/dev/null || { \

@@ -36,8 +36,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+FIRST = ("check_model", "training", "demo", "serve", "bench", "inputs", "starters")
+"""Files that take long as a whole: begun first, so that no worker is left alone with one."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked ``gpu`` where there is no GPU."""
+    """Put long files first, and skip the tests marked ``gpu`` where there is no GPU."""
+    places = {f"test_{name}": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:
