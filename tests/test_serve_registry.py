@@ -13,6 +13,7 @@ import pytest
 
 from backprop.errors import BackpropError, SourceError, UnsupportedTaskError
 from backprop.inputs import Row
+from backprop.serve import registry as registry_module
 from backprop.serve.batcher import Expired, Full
 from backprop.serve.loading import Model
 from backprop.serve.metrics import Metrics
@@ -143,6 +144,26 @@ def test_over_its_budget_the_model_used_longest_ago_goes(tmp_path: Path) -> None
         await ask(registry, "a", "all-minilm-l6-v2", TASK)
         await ask(registry, "b", "minilm-emotion", "emotion")
         assert registry.closed == ["all-minilm-l6-v2"]
+        assert registry.memory_bytes() == 100
+
+    run(registry, work)
+
+
+def test_over_its_budget_models_go_once_nobody_uses_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "CHECK_S", 0.02)
+    registry = Loading(settings(tmp_path, memory_bytes=150, idle_s=0))
+
+    async def work() -> None:
+        await registry.start()
+        target, other = await registry.find("", TASK), await registry.find("", "emotion")
+        with await registry.using(target, TASK), await registry.using(other, "emotion") as first:
+            await asyncio.sleep(0.1)
+            assert (registry.memory_bytes(), registry.closed) == (200, [])
+            assert await first.answer([{"text": "b"}], {}) == ["B"]
+        await until(lambda: registry.closed == ["minilm-emotion"])
+        await asyncio.sleep(0.1)
         assert registry.memory_bytes() == 100
 
     run(registry, work)

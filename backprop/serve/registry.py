@@ -300,10 +300,10 @@ class Registry:
             sizes |= loaded.model.sizes
         return sum(sizes.values())
 
-    async def _make_room(self, newest: Loaded) -> None:
+    async def _make_room(self, kept: Loaded) -> None:
         """Unload what was used longest ago, until the rest is within the budget."""
         while self.memory_bytes() > self.settings.memory_bytes:
-            idle = [key for key, own in self._idle() if own is not newest]
+            idle = [key for key, own in self._idle() if own is not kept]
             if not idle:
                 return
             await self._unload(min(idle, key=lambda key: self.loaded[key].used))
@@ -319,7 +319,7 @@ class Registry:
         await self.in_thread(partial(_free, loaded.model))
 
     async def _sweep(self) -> None:
-        """Unload what nobody asked for in a while, again and again."""
+        """Unload what nobody asked for in a while, or what is over the budget, again and again."""
         idle_s = self.settings.idle_s
         while True:
             await asyncio.sleep(min(CHECK_S, idle_s or CHECK_S))
@@ -329,6 +329,9 @@ class Registry:
             try:
                 while idle_s and (old := self._oldest(idle_s)) is not None:
                     await self._unload(old)
+                # Models that were all in use when the last was loaded stayed in spite of it.
+                if self.loaded:
+                    await self._make_room(max(self.loaded.values(), key=lambda own: own.used))
             except Exception as error:
                 logger.error("failed", exc_info=error)
 
