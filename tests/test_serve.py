@@ -170,6 +170,14 @@ def test_what_is_too_much_is_refused_before_it_is_read(
     assert answer.status_code == 400 and word in answer.json()["message"]
 
 
+@pytest.mark.parametrize("encoding", [{}, "", 0, False, [], "int8"])
+def test_an_encoding_there_is_not_is_refused(server: Server, encoding: Any) -> None:
+    body = {"input": "a", "model": "all-minilm-l6-v2", "encoding_format": encoding}
+    answer = server.client.post("/v1/embeddings", json=body)
+    assert answer.status_code == 400
+    assert "must be float or base64" in answer.json()["error"]["message"]
+
+
 def test_no_path_is_an_image_here(server: Server) -> None:
     answer = server.client.post("/image-vectorisation", json={"image": str(EXAMPLES / "cat.jpg")})
     assert answer.status_code == 400

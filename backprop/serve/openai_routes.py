@@ -113,7 +113,9 @@ async def _embeddings(services: Services, request: Request) -> Response:
     body, size = await body_of(request)
     name = model_of(body)
     _known(body, {"input", "dimensions", "encoding_format"})
-    encoding = body.get("encoding_format") or "float"
+    encoding = body.get("encoding_format")
+    if encoding is None:
+        encoding = "float"
     if encoding not in ("float", "base64"):
         raise InputError(f"encoding_format must be float or base64; received {describe(encoding)}.")
     texts = _texts(body, "input")

@@ -58,6 +58,7 @@ def figures(learned: Any) -> dict[str, Any]:
     return {
         "method": learned.method,
         "train_rows": learned.rows["train"],
+        "rows": learned.rows["train"] + learned.rows["validation"],
         # A head that is solved for has no epochs; its solver goes over the cached rows instead.
         "epochs": len(learned.history) or learned.settings["head_passes"],
         "examples_per_s": [epoch["rows_per_s"] for epoch in learned.history],

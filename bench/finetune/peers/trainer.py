@@ -1,7 +1,8 @@
 """The transformers Trainer finetunes a text classifier for some steps; runs in any environment.
 
 Called by ``speed.py`` with a job: ``folder`` of the encoder, ``items``, ``labels``, ``steps``,
-``batch_size``, ``padding`` (a key of ``PADDING``), ``max_length``, ``seed``.
+``batch_size``, ``padding`` (a key of ``PADDING``), ``max_length``, ``seed``; perhaps ``test_items``
+and ``test_labels``.
 """
 
 from __future__ import annotations
@@ -54,26 +55,31 @@ def main() -> None:
     model = AutoModelForSequenceClassification.from_pretrained(job["folder"], num_labels=len(names))
     padding, order = PADDING[job["padding"]]
     clock = Clock()
+
+    def rows(kind: str) -> list[dict[str, Any]]:
+        """Return rows as token ids with the number of the label, tokenised before training."""
+        texts, labels = job[f"{kind}items"], job[f"{kind}labels"]
+        most = job["max_length"]
+        encoded = tokenizer(texts, truncation=True, max_length=most, padding=padding)
+        return [
+            {**{key: encoded[key][at] for key in encoded}, "labels": names.index(label)}
+            for at, label in enumerate(labels)
+        ]
+
+    accuracy = None
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(
+        trainer = Trainer(
             model=model,
             args=arguments(folder, job, order),
-            train_dataset=encode(tokenizer, job, names, padding),
+            train_dataset=rows(""),
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[clock],
-        ).train()
-    print("\n" + json.dumps(report(job, clock.seconds)))
-
-
-def encode(tokenizer: Any, job: dict[str, Any], names: list[str], padding: bool | str) -> Any:
-    """Return the rows as token ids with the number of the label, tokenised before training."""
-    encoded = tokenizer(
-        job["items"], truncation=True, max_length=job["max_length"], padding=padding
-    )
-    return [
-        {**{key: encoded[key][at] for key in encoded}, "labels": names.index(label)}
-        for at, label in enumerate(job["labels"])
-    ]
+        )
+        trainer.train()
+        if job.get("test_items"):
+            found: Any = trainer.predict(rows("test_"))  # type: ignore[arg-type]  # as for training
+            accuracy = float((found.predictions.argmax(-1) == found.label_ids).mean())
+    print("\n" + json.dumps({**report(job, clock.seconds), "accuracy": accuracy}))
 
 
 def arguments(folder: str, job: dict[str, Any], order: str) -> TrainingArguments:
