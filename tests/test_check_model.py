@@ -56,7 +56,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("one_thread")]
 
 @pytest.fixture(scope="module")
 def reports() -> dict[str, Report]:
-    """All models at once, so that one new process opens them all.
+    """All models but one at once, so that few new processes open them.
 
     The starters have the engines that users get, which a process that opens them may not have.
     """

@@ -149,7 +149,7 @@ def test_the_command_line_asks_a_server(server: Server, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as ended:
         main([*command, "--engine", "torch"])
     assert ended.value.code == 2
-    assert "--engine is for models that run here" in capsys.readouterr().err
+    assert "received --engine, which only models that run here heed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

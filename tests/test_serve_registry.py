@@ -158,11 +158,14 @@ def test_over_its_budget_models_go_once_nobody_uses_them(
     async def work() -> None:
         await registry.start()
         target, other = await registry.find("", TASK), await registry.find("", "emotion")
-        with await registry.using(target, TASK), await registry.using(other, "emotion") as first:
-            await asyncio.sleep(0.1)
-            assert (registry.memory_bytes(), registry.closed) == (200, [])
-            assert await first.answer([{"text": "b"}], {}) == ["B"]
-        await until(lambda: registry.closed == ["minilm-emotion"])
+        with await registry.using(target, TASK) as held:
+            with await registry.using(other, "emotion") as released:
+                await asyncio.sleep(0.1)
+                assert (registry.memory_bytes(), registry.closed) == (200, [])
+                assert await released.answer([{"text": "b"}], {}) == ["B"]
+            # The one that was used last, which nobody holds any more.
+            await until(lambda: registry.closed == ["minilm-emotion"])
+            assert await held.answer([{"text": "a"}], {}) == ["A"]
         await asyncio.sleep(0.1)
         assert registry.memory_bytes() == 100
 

@@ -46,7 +46,7 @@ JSONL = "JSON lines, each an object of the fields, answered by one line each; - 
 STREAM = "print the answer as it is written"
 ENGINE = f"what computes: {', '.join(ASKED)}; auto, the fastest, by default"
 PRECISION = f"of weights: {' or '.join(PRECISIONS)}; the first by default"
-API_URL = "have a server do it, which is here"
+API_URL = "address of a server that does it, or that has a hub:// model"
 API_KEY = "its key, better given as $BACKPROP_API_KEY: other users see command lines"
 LINES = "make each line of what is read a row of a batch"
 

@@ -26,7 +26,7 @@ backprop run emotion --jsonl texts.jsonl > emotions.jsonl
 """
 
 HERE = ("device", "engine", "precision")
-"""Flags that a server has its own mind about."""
+"""Flags of models that run on this machine."""
 
 app = typer.Typer(no_args_is_help=True, help=HELP)
 
@@ -41,10 +41,6 @@ def answer(spec: TaskSpec, flags: reading.Flags) -> None:
     as_json = flags["json"] or flags["jsonl"] is not None
     if flags.get("stream") and (as_json or not call.single):
         raise InputError("--stream prints one answer as it comes; leave out batches and JSON.")
-    there = flags["api_url"] is not None or flags["api_key"] is not None
-    if there and (own := [name for name in HERE if flags[name] is not None]):
-        named = ", ".join(f"--{name}" for name in own)
-        raise InputError(f"{named} is for models that run here; leave it out, or --api-url.")
     task = load(f"backprop.tasks:{spec.task_class}")(
         flags["model"],
         api_url=flags["api_url"],
@@ -53,6 +49,11 @@ def answer(spec: TaskSpec, flags: reading.Flags) -> None:
         engine=flags["engine"] or "auto",
         precision=flags["precision"] or "float32",
     )
+    if task.is_remote and (own := [f"--{name}" for name in HERE if flags[name] is not None]):
+        raise InputError(
+            f"A server computes as it was started; received {', '.join(own)}, which only models "
+            "that run here heed; leave that out."
+        )
     if flags.get("stream"):
         for piece in task.stream(**call.arguments):
             printing.write(piece)

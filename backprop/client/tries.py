@@ -15,7 +15,7 @@ __all__ = ["AGAIN", "CONNECT_S", "REFUSED", "TIMEOUT_S", "Tries", "retry_after_s
 TIMEOUT_S = 120.0
 """Of one request, all its tries and pauses included; longer than a server lets one wait."""
 CONNECT_S = 5.0
-AGAIN = frozenset({429, 502, 503, 504})
+AGAIN = frozenset({408, 429, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 REFUSED = frozenset({429, 503})
 """Of these, the ones by which the server itself says that it did nothing."""

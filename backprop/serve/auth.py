@@ -254,7 +254,7 @@ class Guard:
 
 
 def check_startup(settings: Settings, keys: Keys) -> None:
-    """Return if a server may start.
+    """Return if a server may start; warn if nobody could use it.
 
     Raises:
         InputError: others could reach it, and there is no key to keep them out.

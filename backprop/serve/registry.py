@@ -47,6 +47,8 @@ CHECK_S = 5.0
 """How often idle models are looked for."""
 REMEMBERED = 1024
 """Versions of names that are remembered."""
+COMPARED = 500
+"""Uploaded names that one which is not there is compared with."""
 LOAD_RETRY_S = 5.0
 FAILED_S = 10.0
 """How long a model that could not be loaded is not tried again."""
@@ -152,17 +154,18 @@ class Registry:
         try:
             version = await self._version(plain, ref or "latest")
         except NotFoundError as error:
-            raise NotFoundError(f"{error} {await self._hint(plain)}") from error
+            hint = await self.in_thread(partial(self._hint, plain))
+            raise NotFoundError(f"{error} {hint}") from error
         return Target(version.name, tuple(version.meta.get("tasks", ())), version)
 
-    async def _hint(self, name: str) -> str:
-        """Return what to do about a name that nothing here has."""
+    def _hint(self, name: str) -> str:
+        """Return what to do about a name that nothing here has, or not in that version."""
         served = {each.name for each in self.served.values()}
         try:
             entry = catalogue.get(name)
         except NotFoundError:
-            uploaded = await self.in_thread(self.hub.names) if self.hub is not None else []
-            near = get_close_matches(name.lower(), {*served, *uploaded} - {name}, n=3)
+            names = served.union(self.hub.names(COMPARED) if self.hub is not None else ())
+            near = [] if name in names else get_close_matches(name.lower(), names, n=3)
             nearest = f"The nearest names are: {', '.join(near)}. " if near else ""
             return f"{nearest}GET /models lists what there is."
         if entry.name in served:
@@ -301,7 +304,7 @@ class Registry:
         return sum(sizes.values())
 
     async def _make_room(self, kept: Loaded) -> None:
-        """Unload what was used longest ago, until the rest is within the budget."""
+        """Unload what is idle, what was used longest ago first, until all is within the budget."""
         while self.memory_bytes() > self.settings.memory_bytes:
             idle = [key for key, own in self._idle() if own is not kept]
             if not idle:
@@ -331,7 +334,7 @@ class Registry:
                     await self._unload(old)
                 # Models that were all in use when the last was loaded stayed in spite of it.
                 if self.loaded:
-                    await self._make_room(max(self.loaded.values(), key=lambda own: own.used))
+                    await self._make_room(max(self.loaded.values(), key=_is_wanted))
             except Exception as error:
                 logger.error("failed", exc_info=error)
 
@@ -410,6 +413,11 @@ def _step_back() -> None:
 
 
 NICE = 5
+
+
+def _is_wanted(loaded: Loaded) -> tuple[bool, float]:
+    """Return what is greatest for the model that others shall make room for."""
+    return loaded.users > 0, loaded.used
 
 
 def _free(model: Model) -> None:

@@ -17,10 +17,10 @@ from backprop.engines.threads import read_by
 from backprop.errors import InputError
 from backprop.serve.app import create_app, open_services
 from backprop.serve.auth import Guard, check_startup
+from backprop.serve.bounded import BoundedProtocol
 from backprop.serve.children import end_all
 from backprop.serve.images import bound_decoders
 from backprop.serve.logs import setup
-from backprop.serve.protocol import Protocol
 from backprop.serve.services import Services
 from backprop.serve.settings import Settings
 
@@ -64,7 +64,7 @@ def run(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=1,  # what was accepted has had its time before
         backlog=BACKLOG,
-        http=Protocol,
+        http=BoundedProtocol,
         lifespan="on",
     )
     host, port = listener.getsockname()[:2]

@@ -66,8 +66,8 @@ def save_fault(model: BaseModel, place: Path, asked: Sequence[Asked]) -> str:
         save(model, path=place / SAVED)
     except Exception as error:  # a class of the user's own may write its files itself
         return one_line(f"backprop.save raised {type(error).__name__}: {error}")
-    plain = [{"task": own.task, "given": own.given, "answer": own.answer} for own in asked]
-    (place / ASKED).write_bytes(pickle.dumps(plain))
+    noted = [{"task": own.task, "given": own.given, "answer": own.answer} for own in asked]
+    (place / ASKED).write_bytes(pickle.dumps(noted))
     return ""
 
 
@@ -97,7 +97,7 @@ def open_again(places: Sequence[Path], folder: Path) -> dict[Path, Found]:
 def _run(places: Sequence[Path], folder: Path) -> subprocess.CompletedProcess[str]:
     facts = {
         "modules": sorted(declared()),
-        "packages": sorted(_declared()),
+        "packages": sorted(_packages()),
         "threads": torch.get_num_threads(),
         "places": list(map(str, places)),
     }
@@ -132,12 +132,11 @@ def _read(path: Path) -> Iterator[tuple[Path, Found]]:
 @functools.cache
 def declared() -> frozenset[str]:
     """Return the modules of backprop, of what it requires, and of what that requires in turn."""
-    found = _declared().values()
-    return frozenset({"backprop"}.union(*map(_modules, found)))
+    return frozenset({"backprop"}.union(*map(_modules, _packages().values())))
 
 
-def _declared() -> dict[str, importlib.metadata.Distribution]:
-    """Return backprop, what it requires, and what that requires in turn, by name in lower case."""
+def _packages() -> dict[str, importlib.metadata.Distribution]:
+    """Return backprop, what it requires, and what that requires in turn, by ``plain`` name."""
     found: dict[str, importlib.metadata.Distribution] = {}
     done, waiting = set(), [("backprop", "")]
     while waiting:

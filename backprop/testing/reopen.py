@@ -54,7 +54,7 @@ class Fence(MetaPathFinder):
         """Yield the installed distributions that are allowed, for ``importlib.metadata``."""
         find = getattr(self.finder, "find_distributions", None)
         for found in find(*args) if find else ():
-            if plain(found.metadata["Name"] or "") in self.packages:
+            if plain(found.metadata.get("Name") or "") in self.packages:
                 yield found
 
     def invalidate_caches(self) -> None:

@@ -7,9 +7,9 @@ Trainer on the same rows; and as rows times epochs a second. Contenders take tur
 process of its own; a figure is the median of the rounds.
 
 Run as ``python bench/finetune/speed.py [DATA_FOLDER]``, on an idle machine. The Trainer's epoch is
-worked out from its speed on a part of the rows, unless ``--whole`` lets it see all of them; then
-both are also judged on rows that neither has seen. A second round of ``head`` finds its vectors in
-the cache.
+worked out from its speed on a part of the rows, unless ``--whole`` lets it see them all, to a whole
+batch; then both are also judged on rows that neither has seen. ``head`` says of each run whether it
+encoded its rows or had their vectors from a run before, which the library keeps in its cache.
 """
 
 from __future__ import annotations
@@ -94,8 +94,12 @@ def contenders(arguments: argparse.Namespace) -> dict[str, Callable[[], Answer]]
 
 
 def run_epoch(learned: Rows, count: int, method: str, *, threads: int) -> Answer:
-    """Return what this library says of one epoch of the first ``count`` rows."""
-    last = count + VALIDATION_ROWS
+    """Return what this library says of one epoch of the first ``count`` rows.
+
+    The validation rows that it needs follow them, and are taken off where there are no more.
+    """
+    last = min(count + VALIDATION_ROWS, len(learned.items))
+    count = (last - VALIDATION_ROWS) // BATCH_SIZE * BATCH_SIZE
     sample = learned.take(range(last))
     options = {
         "method": method,
@@ -155,7 +159,8 @@ def print_head(answers: dict[str, list[Answer]]) -> None:
     whole = answers[BASE][0]["settings"]["steps"] * BATCH_SIZE > rows - BATCH_SIZE
     print(f"\n{BASE}, one epoch of {rows} rows{'' if whole else ', worked out'}: {epoch:.1f} s")
     for number, took in enumerate(seconds, 1):
-        print(f"head, whole run {number}: {took:.1f} s, {epoch / took:.1f} times as fast")
+        cold = "encoded" if answers[HEAD][number - 1]["encoded"] else "vectors in the cache"
+        print(f"head, whole run {number}, {cold}: {took:.1f} s, {epoch / took:.1f} times as fast")
     for name in (HEAD, BASE):
         if answers[name][0]["accuracy"] is not None:
             print(f"{name}: accuracy {median(answers[name], 'accuracy'):.4f} on other rows")

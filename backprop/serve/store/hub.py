@@ -71,10 +71,11 @@ class Hub:
         """Return every uploaded model that has a version, by name."""
         return self._models(None)
 
-    def names(self) -> list[str]:
-        """Return the names of all uploaded models."""
+    def names(self, most: int) -> list[str]:
+        """Return the names of uploaded models, at most so many."""
         with reading(self.engine) as connection:
-            return list(rows.numbers_of(connection, None))
+            query = select(VERSIONS.c.name).distinct().order_by(VERSIONS.c.name).limit(most)
+            return list(connection.execute(query).scalars())
 
     def model(self, name: str) -> Model:
         """Return an uploaded model, or raise NotFoundError."""

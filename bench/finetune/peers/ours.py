@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import backprop
+from backprop.folders import cache_dir
 from bench.finetune.peers.processes import read_job
 from bench.finetune.peers.rows import share_right
 
@@ -24,6 +25,7 @@ def main() -> None:
     job = read_job()
     encoder = backprop.models.AutoModel.from_pretrained(ENCODER, device="cpu")
     task = backprop.TextClassification(encoder)
+    kept = cached()
     start = time.perf_counter()
     learned = finetune(task, job)
     trained = time.perf_counter()
@@ -34,10 +36,16 @@ def main() -> None:
         "seconds": trained - start,
         "predict_seconds": time.perf_counter() - trained,
         "accuracy": accuracy,
+        "encoded": cached() != kept,
         **figures(learned),
         "settings": {"threads": torch.get_num_threads(), **shown(job["options"])},
     }
     print("\n" + json.dumps(report))
+
+
+def cached() -> set[str]:
+    """Return what is kept on disk of frozen encoders' vectors."""
+    return {path.name for path in (cache_dir() / ".engines").glob("frozen-*")}
 
 
 def finetune(task: Any, job: dict[str, Any]) -> Any:
