@@ -52,7 +52,9 @@ SHORT = st.sampled_from((1, 2, 3, 0, -1, "1", 1.5, 4097, None, [1]))
 LENGTHS = ("max_length", "max_tokens", "max_completion_tokens")
 PARTS = st.sampled_from(
     ("minilm-qa", "my-model", "1", "latest", "0" * 64, "f" * 64, "-1", "..")
-) | (st.text(min_size=1, max_size=20))
+) | st.text(min_size=1, max_size=20)
+
+ACCEPTED = st.sampled_from(("*/*", "", "text/html", "application/json;q=x", "text/event-stream"))
 
 
 @dataclass
@@ -174,11 +176,13 @@ def requests(draw: st.DrawFn, name: str, operation: dict[str, Any], key: str) ->
         if parameter["in"] == "path":
             part = quote(draw(PARTS), safe="")
             path = path.replace(f"{{{parameter['name']}}}", part)
+    query = draw(st.text(max_size=12))
+    path += f"?{quote(query, safe='=&')}" if query else ""
     body = b""
     if "requestBody" in operation:
         body = draw(bodies(operation))
     lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1", "content-type: application/json"]
-    lines.append(f"x-api-key: {key}")
+    lines += [f"x-api-key: {key}", f"accept: {draw(ACCEPTED)}"]
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "header" and draw(st.booleans()):
             lines.append(
