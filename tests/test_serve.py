@@ -336,6 +336,27 @@ def test_a_small_budget_unloads_models_without_dropping_requests(tmp_path: Path)
         running.close()
 
 
+def test_an_unloaded_model_gives_its_memory_back(tmp_path: Path) -> None:
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("needs /proc")
+    running = Server(tmp_path / "data", "--idle", "1")
+    try:
+
+        def memory_mb() -> float:
+            pages = Path(f"/proc/{running.process.pid}/statm").read_text().split()[1]
+            return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+        before = memory_mb()
+        remote(running, "text-generation").run(INPUTS["text-generation"])
+        assert memory_mb() > before + 400  # of weights
+        end = time.monotonic() + 20
+        while memory_mb() > before + 150:
+            assert time.monotonic() < end, memory_mb()
+            time.sleep(0.2)
+    finally:
+        running.close()
+
+
 def test_sigterm_ends_after_what_was_accepted(tmp_path: Path) -> None:
     running = Server(tmp_path / "data", "--preload", "text-generation")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -73,6 +74,9 @@ def run(settings: Settings) -> None:
         name = f"[{host}]" if ":" in host else host
         who = "with a key" if services.keys.any() else "for this machine"
         sys.stderr.write(f"\nhttp://{name}:{port}  web page and API, {who}; Ctrl-C ends it\n\n")
+    # What is there now stays: the collector, which runs at each unload, need not look at it again.
+    gc.collect()
+    gc.freeze()
     try:
         _Server(config, app, services).run(sockets=[listener])
     except SystemExit:
