@@ -154,12 +154,11 @@ def print_rates(answers: dict[str, list[Answer]]) -> None:
 def print_head(answers: dict[str, list[Answer]]) -> None:
     """Print the head's whole run against one epoch of the Trainer."""
     rows = answers[HEAD][0]["rows"]
-    seconds = [answer["seconds"] for answer in answers[HEAD]]
     epoch = rows / median(answers[BASE], "examples_per_s")
     whole = answers[BASE][0]["settings"]["steps"] * BATCH_SIZE > rows - BATCH_SIZE
     print(f"\n{BASE}, one epoch of {rows} rows{'' if whole else ', worked out'}: {epoch:.1f} s")
-    for number, took in enumerate(seconds, 1):
-        cold = "encoded" if answers[HEAD][number - 1]["encoded"] else "vectors in the cache"
+    for number, run in enumerate(answers[HEAD], 1):
+        took, cold = run["seconds"], "encoded" if run["encoded"] else "vectors in the cache"
         print(f"head, whole run {number}, {cold}: {took:.1f} s, {epoch / took:.1f} times as fast")
     for name in (HEAD, BASE):
         if answers[name][0]["accuracy"] is not None:
