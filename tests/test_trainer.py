@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,14 +30,12 @@ from backprop.errors import BackpropError, InputError
 from backprop.trainer import Epoch, Settings, memory
 from backprop.trainer.batches import Plan
 from backprop.trainer.history import Position
-from backprop.trainer.memory import fitting_rows, is_out_of_memory
+from backprop.trainer.memory import is_out_of_memory
 from backprop.trainer.optimisers import default, schedule
-from tests.guard import ROOT
+from tests.guard import ROOT, run_python
 from tests.training_script import ROWS, STEPS, Problem, trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-CPU = torch.device("cpu")
 
 
 def settings(**changed: Any) -> Settings:
@@ -440,20 +437,25 @@ def test_rows_of_a_step(batch_size: int | None, optimal: int | None, rows: int) 
     assert settings(batch_size=batch_size, optimal_batch_size=optimal).rows_per_step == rows
 
 
-def test_what_a_few_rows_take_tells_how_many_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    row_bytes = 40 << 20  # too much for what the process has kept from earlier tests
-    monkeypatch.setattr(memory, "free_bytes", lambda: 20 * row_bytes)
-    tried: list[int] = []
+def test_what_a_few_rows_take_tells_how_many_fit() -> None:
+    # In a process of its own: what earlier tests left could be freed meanwhile.
+    process = run_python("""
+        import time
+        import torch
+        from backprop.trainer import memory
 
-    def attempt(rows: int) -> None:
-        tried.append(rows)
-        held = torch.ones(rows * row_bytes // 4)
-        time.sleep(0.05)  # as long as a pass, so that it is seen
-        assert held[-1] == 1
+        ROW_BYTES = 40 << 20
+        memory.free_bytes = lambda: 20 * ROW_BYTES
 
-    assert fitting_rows(attempt, 8, CPU) == 8
-    assert fitting_rows(attempt, 32, CPU) == 8
-    assert tried == [2, 4]
+        def attempt(rows):
+            held = torch.ones(rows * ROW_BYTES // 4)
+            time.sleep(0.05)  # as long as a pass, so that it is seen
+            print("tried", rows, int(held[-1]))
+
+        for most in 8, 32:
+            print("fits", memory.fitting_rows(attempt, most, torch.device("cpu")))
+    """)
+    assert process.stdout.splitlines() == ["tried 2 1", "fits 8", "tried 4 1", "fits 8"]
 
 
 def test_there_is_memory_left() -> None:

@@ -70,6 +70,7 @@ def fitting_rows(attempt: Callable[[int], None], most: int, device: torch.device
     Raises:
         RuntimeError: not even one row fits.
     """
+    release()  # or what is freed meanwhile would hide what the attempt takes
     while True:
         # One row alone would have no variance for a layer to norm by.
         tried = min(most, max(2, most // SAMPLE)) if device.type == "cpu" else most
