@@ -12,23 +12,6 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PEERS = HERE.parents[1] / ".peers"
-
-
-def python_of(environment: Path) -> Path:
-    """Return the interpreter of a virtual environment."""
-    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
-def peers_python(environment: Path) -> str:
-    """Return the interpreter of the peers' environment; end with what to type if there is none."""
-    python = python_of(environment)
-    if not python.exists():
-        raise SystemExit(
-            f"The peers are not installed in {environment}; first run\n"
-            f"  python bench/finetune/peers/install.py --folder {environment}"
-        )
-    return str(python)
 
 
 def run(
