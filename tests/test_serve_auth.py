@@ -68,6 +68,11 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await answer(send, 200, [(b"content-type", b"application/json")])
 
 
+async def lost(scope: Any, receive: Any, send: Any) -> None:
+    """Answer 404, as the server does where there is no route."""
+    await answer(send, 404, [(b"content-type", b"application/json")])
+
+
 async def answer(send: Any, status: int, headers: Pairs) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"{}"})
@@ -183,6 +188,7 @@ def make(keys: Keys) -> Make:
         clock = Clock()
         guard = Guard(
             app,
+            lost,
             keys=keys,
             settings=Settings(**values),
             sessions=Sessions(keys, clock=clock),
@@ -311,10 +317,37 @@ UNLISTED = [
 
 
 @pytest.mark.parametrize(("method", "path"), UNLISTED)
-def test_what_no_rule_lists_is_for_administrators(door: Door, method: str, path: str) -> None:
+def test_only_administrators_reach_what_no_rule_lists(door: Door, method: str, path: str) -> None:
     assert door(method, path).status == 401
-    assert door(method, path, key="write").status == 403
+    refused = door(method, path, key="write")
+    assert (refused.status, refused.seen) == (404, None)
     assert door(method, path, key="admin").status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "told"),
+    [
+        ("POST", "/text-clasification", 404, "; did you mean /text-classification?"),
+        ("POST", "/embeddings", 404, "; did you mean /v1/embeddings?"),
+        ("POST", "/v1/text-classification", 404, "; did you mean /text-classification?"),
+        ("GET", "/nothing/of/ours", 404, "at this address; GET /openapi.json lists"),
+        ("GET", "/text-classification", 405, "This address takes POST."),
+        ("POST", "/models/x", 405, "This address takes DELETE, GET, HEAD."),
+    ],
+)
+def test_a_lost_request_is_shown_the_way(
+    keys: Keys, tmp_path: Path, method: str, path: str, status: int, told: str
+) -> None:
+    settings = Settings(data=tmp_path)
+    services = open_services(settings)
+    guard = create_app(settings, services)
+    door = Door(guard, keys, Clock(), {each: services.keys.create(each)[1] for each in SCOPES})
+    for scope in SCOPES:
+        answer = door(method, path, key=scope)
+        assert answer.status == status
+        assert told in json.loads(answer.body)["message"]
+    services.keys.close()
+    services.hub.close()
 
 
 @given(
@@ -1092,6 +1125,6 @@ def test_no_request_gets_in_or_breaks_the_door(
 ) -> None:
     if not keys.any():
         keys.create("admin")
-    guard = Guard(echo, keys=keys, settings=Settings(), failures_per_minute=10**6)
+    guard = Guard(echo, lost, keys=keys, settings=Settings(), failures_per_minute=10**6)
     answer = Door(guard, keys, Clock())(method, f"/{path}", headers)
     assert answer.status in (303, 400, 401, 403, 413) and answer.seen is None

@@ -1,13 +1,14 @@
-"""Who may do what: one table of all routes. What is not in it is for administrators."""
+"""Who may do what: one table of all routes. What is not in it only administrators reach."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from backprop.specs import SPECS
 
-__all__ = ["PUBLIC", "RULES", "UNLISTED", "Rule", "rule_of"]
+__all__ = ["PUBLIC", "RULES", "UNLISTED", "Rule", "methods_of", "nearest", "rule_of"]
 
 PUBLIC = "public"
 """The scope of routes that need no key."""
@@ -88,6 +89,20 @@ def rule_of(method: str, path: str) -> Rule:
     return rule or UNLISTED
 
 
+def methods_of(path: str) -> list[str]:
+    """Return the methods that an address takes, sorted; none where there is nothing."""
+    return [method for method in _METHODS if rule_of(method, path) is not UNLISTED]
+
+
+def nearest(method: str, path: str) -> str | None:
+    """Return the address that was probably meant by one that is none."""
+    other = path.removeprefix("/v1") if path.startswith("/v1/") else f"/v1{path}"
+    if rule_of(method, other) is not UNLISTED:
+        return other
+    known = [rule.path for rule in RULES if rule.method == method and "{" not in rule.path]
+    return next(iter(get_close_matches(path, known, 1, 0.8)), None)
+
+
 def _by_pattern(method: str, path: str) -> Rule | None:
     parts = path.split("/", MOST_PARTS)
     for pattern, rule in _PATTERNS.get((method, len(parts)), ()):
@@ -101,6 +116,7 @@ def _pattern(path: str) -> list[str | None]:
     return [None if part.startswith("{") else part for part in path.split("/")]
 
 
+_METHODS = sorted({"HEAD", *(rule.method for rule in RULES)})
 _EXACT = {(rule.method, rule.path): rule for rule in RULES if "{" not in rule.path}
 _PATTERNS: dict[tuple[str, int], list[tuple[list[str | None], Rule]]] = {}
 for _rule in RULES:

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from backprop.errors import (
     ArtefactError,
@@ -29,6 +29,7 @@ from backprop.errors import (
     NotFoundError,
 )
 from backprop.serve import hub_routes, model_routes, openai_routes, task_routes, web
+from backprop.serve.access import methods_of, nearest
 from backprop.serve.answers import to_json
 from backprop.serve.auth import Guard, Sessions
 from backprop.serve.batcher import Expired, Full
@@ -57,7 +58,7 @@ STATUSES: Mapping[type[Exception], int] = {
 """Error class to HTTP status; its message is what the caller is told."""
 
 UNAVAILABLE = "This can't be done now; the log says more under this answer's x-request-id."
-NOTHING = "There is nothing at this address; GET /openapi.json lists what there is."
+NOTHING = "There is nothing at this address{hint}; GET /openapi.json lists what there is."
 BUSY = "Too much waits for this model; try again in {seconds} s."
 LATE = "The request waited too long and was dropped before it was computed; try again."
 COLLECT_S = 3600.0
@@ -103,9 +104,16 @@ def create_app(settings: Settings, services: Services | None = None) -> Guard:
             own.keys.close()
             own.hub.close()
 
-    app = Starlette(routes=_routes(own), lifespan=lifespan, exception_handlers=_handlers(own))
+    handlers = _handlers(own)
+    app = Starlette(routes=_routes(own), lifespan=lifespan, exception_handlers=handlers)
     app.state.services = own
-    return Guard(web.FriendlyErrors(app), keys=own.keys, settings=settings, sessions=own.sessions)
+    return Guard(
+        web.FriendlyErrors(app),
+        web.FriendlyErrors(Starlette(exception_handlers=handlers)),
+        keys=own.keys,
+        settings=settings,
+        sessions=own.sessions,
+    )
 
 
 async def _collect(hub: Hub) -> None:
@@ -188,13 +196,13 @@ def _handlers(services: Services) -> Mapping[Any, Any]:
 
 async def _http(request: Request, error: HTTPException) -> Response:
     """Return the answer of an address that is none, or does not take the method."""
-    if error.status_code == 404:
-        return _error(request, NOTHING, 404)
-    if error.status_code == 405:
-        allowed = ", ".join(sorted(_methods(request)))
-        message = f"This address takes {allowed}."
-        return _error(request, message, 405, {"allow": allowed})
-    return _error(request, error.detail, error.status_code, error.headers)
+    if error.status_code not in (404, 405):
+        return _error(request, error.detail, error.status_code, error.headers)
+    path = request.scope["path"]
+    if allowed := ", ".join(methods_of(path)):
+        return _error(request, f"This address takes {allowed}.", 405, {"allow": allowed})
+    meant = nearest(request.method, path)
+    return _error(request, NOTHING.format(hint=f"; did you mean {meant}?" if meant else ""), 404)
 
 
 def _error(
@@ -206,15 +214,6 @@ def _error(
         kind = "invalid_request_error" if status < 500 else "server_error"
         content["error"] = {"message": message, "type": kind, "param": None, "code": None}
     return to_json(content, status, headers)
-
-
-def _methods(request: Request) -> set[str]:
-    """Return every method that an address takes, over all its routes."""
-    found: set[str] = set()
-    for route in request.app.routes:
-        if isinstance(route, Route) and route.path_regex.match(request.url.path):
-            found |= route.methods or set()
-    return found
 
 
 def _log(request: Request, error: Exception) -> None:

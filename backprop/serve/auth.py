@@ -74,6 +74,8 @@ class Guard:
 
     Args:
         app: what is guarded.
+        lost: answers in place of ``app`` where there is no route, unless it is an administrator
+            who asks: a route that was left out of the table of rules is not open to others.
         keys: who may come in.
         settings: of the server.
         sessions: of the web page; by default new ones.
@@ -84,6 +86,7 @@ class Guard:
     def __init__(
         self,
         app: App,
+        lost: App,
         *,
         keys: Keys,
         settings: Settings,
@@ -92,6 +95,7 @@ class Guard:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.app = app
+        self.lost = lost
         self.keys = keys
         self.sessions = Sessions(keys) if sessions is None else sessions
         self.running = 0
@@ -137,9 +141,9 @@ class Guard:
         state.update(request_id=exchange.request_id, key=None, open=False)
         self.running += 1
         try:
-            self._let_in(scope, rule, found, repeated)
+            app = self._let_in(scope, rule, found, repeated)
             exchange.limit = self._limits[rule.body]
-            await self.app(scope, exchange.receive, exchange.send)
+            await app(scope, exchange.receive, exchange.send)
         except HTTPFault as fault:
             await exchange.refuse(fault.status, fault.message, fault.headers)
         except Exception as error:
@@ -151,8 +155,8 @@ class Guard:
                 self._failures.take(_client(scope))
             _log(scope, rule, exchange, start)
 
-    def _let_in(self, scope: Scope, rule: Rule, found: Headers, repeated: bytes) -> None:
-        """Return if the request may pass.
+    def _let_in(self, scope: Scope, rule: Rule, found: Headers, repeated: bytes) -> App:
+        """Return what answers the request, if it may pass.
 
         Raises:
             HTTPFault: it may not.
@@ -169,34 +173,37 @@ class Guard:
         changes = scope["method"] not in HARMLESS
         if changes and is_cross_site(host, found.get(b"origin"), found.get(b"sec-fetch-site")):
             raise HTTPFault(403, "Pages of other sites may not send requests to this server.")
-        self._authorise(scope, rule, found)
+        app = self._authorise(scope, rule, found)
         self._check_body(rule, found, changes)
+        return app
 
-    def _authorise(self, scope: Scope, rule: Rule, found: Headers) -> None:
-        """Return if the key of the request, or of its session, may do this.
+    def _authorise(self, scope: Scope, rule: Rule, found: Headers) -> App:
+        """Return what answers, if the key of the request, or of its session, may do this.
 
         Raises:
             HTTPFault: it may not, or not so often.
         """
         if rule.scope == PUBLIC:
             self._admit_public(scope, rule, found)
-            return
+            return self.app
         presented = _presented(found)
         key = self.keys.check(presented) if presented else self._session(found)
         if key is None:
             if not self._is_open(found):
                 raise self._unauthorised(scope, rule, found, presented)
             scope["state"]["open"] = True
-            return
+            return self.app
         scope["state"]["key"] = key
         seconds = self._rates.take(key.id) if self._rates is not None else 0
         if seconds:
             raise _too_often("This key", seconds)
-        if not key.allows(rule.scope):
-            raise HTTPFault(
-                403,
-                f"This needs a key of scope {rule.scope}; the scope of this one is {key.scope}.",
-            )
+        if key.allows(rule.scope):
+            return self.app
+        if rule is UNLISTED:
+            return self.lost
+        raise HTTPFault(
+            403, f"This needs a key of scope {rule.scope}; the scope of this one is {key.scope}."
+        )
 
     def _admit_public(self, scope: Scope, rule: Rule, found: Headers) -> None:
         """Let anybody in, except to try another key in the web page's form too often."""

@@ -40,7 +40,7 @@ def main() -> int:
         settings = Settings(rate_per_minute=1_000_000)
         with (folder / "log").open("w") as stream:
             logs.setup(stream)
-            guarded = Guard(nothing, keys=keys, settings=settings)
+            guarded = Guard(nothing, nothing, keys=keys, settings=settings)
             bare = asyncio.run(cost_us(nothing, key, count))
             full = asyncio.run(cost_us(guarded, key, count))
         keys.close()
