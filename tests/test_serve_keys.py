@@ -186,6 +186,16 @@ def test_a_revoked_key_is_refused_for_good(keys: Keys) -> None:
     assert revoked and keys.list()[0].revoked == revoked
 
 
+def test_a_key_that_was_seen_is_revoked_by_itself_and_not_shown_again(keys: Keys) -> None:
+    key, presented = keys.create("admin")
+    assert keys.revoke(presented) == key.id
+    assert keys.check(presented) is None
+    never = f"bp_{'0' * 12}_{presented.rpartition('_')[2]}"
+    with pytest.raises(NotFoundError, match="'000000000000'; see") as told:
+        keys.revoke(never)
+    assert presented.rpartition("_")[2] not in str(told.value)
+
+
 def test_there_is_no_key_to_revoke_that_was_never_made(keys: Keys) -> None:
     with pytest.raises(NotFoundError, match="backprop keys list"):
         keys.revoke("0" * 12)
@@ -460,6 +470,17 @@ def test_the_command_lists_and_revokes(keys: Keys, tmp_path: Path) -> None:
     assert invoke("revoke", key.id, "--database", url)[0] == f"{key.id}\n"
     assert "revoked" in invoke("list", "--database", url)[0]
     assert keys.check(presented) is None
+
+
+def test_the_command_takes_a_folder_that_is_not_there_for_a_mistake(tmp_path: Path) -> None:
+    folder = tmp_path / "mistyped"
+    for arguments in (("list",), ("revoke", "0" * 12)):
+        with pytest.raises(InputError, match="no server's folder at .*mistyped"):
+            invoke(*arguments, "--data", str(folder))
+    assert not folder.exists()
+    (tmp_path / "new").mkdir()
+    out, err = invoke("list", "--data", str(tmp_path / "new"))
+    assert out == "" and err.startswith("no keys in ")
 
 
 def test_the_command_says_which_scopes_there_are(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from backprop.serve.loading import Model
 from backprop.serve.metrics import Metrics
 from backprop.serve.registry import Registry, Target
 from backprop.serve.settings import Settings
+from backprop.serve.store import Hub
 from backprop.serve.telling import Told
+from tests.hub_tools import put_all, saved, vet
 
 TASK = "text-vectorisation"
 WRITES = "text-generation"
@@ -57,8 +59,8 @@ class Fake:
 class Loading(Registry):
     """A registry whose models are fakes."""
 
-    def __init__(self, settings: Settings, *, fails: bool = False) -> None:
-        super().__init__(settings, None, Metrics())
+    def __init__(self, settings: Settings, hub: Hub | None = None, *, fails: bool = False) -> None:
+        super().__init__(settings, hub, Metrics())
         self.fakes: dict[tuple[str, str], Fake] = {}
         self.opened: list[tuple[str, str]] = []
         self.closed: list[str] = []
@@ -170,6 +172,31 @@ def test_over_its_budget_models_go_once_nobody_uses_them(
         assert registry.memory_bytes() == 100
 
     run(registry, work)
+
+
+def test_a_model_that_was_deleted_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "CHECK_S", 0.02)
+    own = settings(tmp_path, idle_s=0)
+    hub = Hub(own, vet=lambda folder: {**vet(folder), "tasks": [TASK]})
+    for word in ("one", "two"):
+        hub.commit("mine", put_all(hub, saved(word)))
+    registry = Loading(own, hub)
+
+    async def work() -> None:
+        await registry.start()
+        for name in ("mine@1", "mine@2", ""):
+            await ask(registry, "a", name)
+        with await registry.using(await registry.find("mine@1", TASK), TASK) as held:
+            hub.delete("mine", 1)
+            await asyncio.sleep(0.1)
+            assert registry.closed == []
+            assert await held.answer([{"text": "a"}], {}) == ["A"]
+        await until(lambda: registry.closed == ["mine"])
+        await asyncio.sleep(0.1)
+        assert [own.label for own in registry.loaded.values()] == ["mine@2", "all-minilm-l6-v2"]
+
+    run(registry, work)
+    hub.close()
 
 
 def test_a_load_that_failed_is_not_tried_at_each_request(tmp_path: Path) -> None:

@@ -196,8 +196,18 @@ def test_an_alias_is_rolled_back_and_forward_and_goes_with_its_version(hub: Hub)
     hub.delete_alias("mine", "other")
     with pytest.raises(NotFoundError):
         hub.delete_alias("mine", "other")
+    with pytest.raises(NotFoundError, match=r"'stabel'.* its aliases are: stable\.$"):
+        hub.version("mine", "stabel")
+    with pytest.raises(HTTPFault, match="aliases mean: stable") as told:
+        hub.delete("mine", 1)
+    assert told.value.status == 409
+    assert hub.version("mine", "stable").number == 1
+    hub.set_alias("mine", "stable", 2)
     hub.delete("mine", 1)
-    assert hub.model("mine").aliases == {}
+    assert hub.version("mine", "stable").number == 2
+    hub.delete("mine")
+    with pytest.raises(NotFoundError):
+        hub.version("mine", "stable")
 
 
 @on_both_databases

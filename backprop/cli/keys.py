@@ -12,6 +12,7 @@ import typer
 from typer import Argument, Option
 
 from backprop.cli.printing import write
+from backprop.errors import InputError
 from backprop.optional import load, require
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ HELP = """Make, list and revoke the keys of a server, which may be running meanw
 
 backprop keys create --scope write --name laptop
 
-export BACKPROP_KEY=$(backprop keys create --scope infer)
+export BACKPROP_API_KEY=$(backprop keys create --scope infer)
 
 backprop keys revoke 3f9c2a71d0be
 """
@@ -54,8 +55,10 @@ def create(
 @app.command("list")
 def list_keys(data: Data = None, database: Database = "") -> None:
     """List keys, one tab-separated line each: id, scope, made, active or revoked, name."""
-    with _keys(data, database) as keys:
-        found = keys.list()
+    with _keys(data, database, make=False) as keys:
+        found, place = keys.list(), keys.place
+    if not found:
+        sys.stderr.write(f"no keys in {place}; make one: backprop keys create --scope infer\n")
     for key in found:
         state = f"revoked {key.revoked:%Y-%m-%d}" if key.revoked else "active"
         write(f"{key.id}\t{key.scope}\t{key.created:%Y-%m-%d}\t{state}\t{key.name}\n")
@@ -63,25 +66,38 @@ def list_keys(data: Data = None, database: Database = "") -> None:
 
 @app.command(no_args_is_help=True)
 def revoke(
-    ids: Annotated[list[str], Argument(metavar="ID…", help="Of keys, as list shows them.")],
+    ids: Annotated[
+        list[str],
+        Argument(metavar="ID…", help="Of keys, as list shows them, or the keys themselves."),
+    ],
     data: Data = None,
     database: Database = "",
 ) -> None:
     """Revoke keys for good; a running server refuses them from its next request on."""
-    with _keys(data, database) as keys:
-        for id in ids:
-            keys.revoke(id)
-            write(f"{id}\n")
+    with _keys(data, database, make=False) as keys:
+        for each in ids:
+            write(f"{keys.revoke(each)}\n")
 
 
 @contextmanager
-def _keys(data: Path | None, database: str) -> Iterator[Keys]:
-    """Yield the keys in the server's database, which is made where there is none."""
+def _keys(data: Path | None, database: str, *, make: bool = True) -> Iterator[Keys]:
+    """Yield the keys in the server's database.
+
+    Args:
+        data: the server's folder.
+        database: URL of its database.
+        make: whether a folder that is not there is made, rather than taken for a mistake.
+    """
     for package in ("sqlalchemy", "orjson"):
         require(package, extra="serve")
     settings_class = load("backprop.serve.settings:Settings")
     places = {} if data is None else {"data": data.expanduser().absolute()}
     settings = settings_class(database_url=database, **places)
+    if not (make or database or settings.data.is_dir()):
+        raise InputError(
+            f"There is no server's folder at {settings.data}, so there are no keys; say which one "
+            "with --data, or make the first key there: backprop keys create --scope infer"
+        )
     engine = load("backprop.serve.store.database:open_engine")(settings.database_url, settings.data)
     try:
         keys = load("backprop.serve.keys:Keys")(engine)

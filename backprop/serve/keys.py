@@ -131,12 +131,21 @@ class Keys:
         self._read()
         return key, f"{PREFIX}_{key.id}_{secret}"
 
-    def revoke(self, id: str) -> None:
+    def revoke(self, id: str) -> str:
         """Make a key worthless for ever; once more changes nothing.
+
+        Args:
+            id: of the key, or the whole key: whoever has seen it where it should not be has that.
+
+        Returns:
+            Its id.
 
         Raises:
             NotFoundError: there is no key of that id.
         """
+        prefix, _, rest = id.partition("_")
+        if prefix == PREFIX and rest:
+            id = rest.partition("_")[0]  # the secret is shown nowhere
         now = datetime.now(timezone.utc)
         with writing(self._engine) as connection:
             found = connection.execute(select(KEYS.c.id).where(KEYS.c.id == id)).first()
@@ -147,6 +156,7 @@ class Keys:
             unrevoked = (KEYS.c.id == id) & KEYS.c.revoked.is_(None)
             connection.execute(update(KEYS).where(unrevoked).values(revoked=now))
         self._read()
+        return id
 
     def list(self) -> list[Key]:
         """Return all keys, revoked ones too, in the order they were made."""

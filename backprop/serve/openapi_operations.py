@@ -230,11 +230,11 @@ OPERATIONS: Mapping[tuple[str, str], Json] = {
     ),
     ("DELETE", "/models/{name}/versions/{ref}"): _operation(
         "delete_version",
-        "Delete a version",
+        "Delete a version that no alias means",
         "hub",
         status="204",
         answer=None,
-        refusals=("404",),
+        refusals=("404", "409"),
         parameters={"name": NAME, "ref": NUMBER},
     ),
     ("DELETE", "/models/{name}"): _operation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,10 +140,11 @@ class Hub:
         return self._retried(add)
 
     def delete(self, name: str, number: int | None = None) -> None:
-        """Delete one version and its aliases, or all of a model; then files nobody refers to.
+        """Delete one version, or all of a model with its aliases; then files nobody refers to.
 
         Raises:
             NotFoundError: there is no such model or version.
+            HTTPFault: 409, aliases mean that version.
         """
         with writing(self.engine) as connection:
             rows.delete_versions(connection, name, number)
@@ -174,6 +175,11 @@ class Hub:
             if not connection.execute(delete(ALIASES).where(mine)).rowcount:
                 raise NotFoundError(f"The model {name!r} has no alias {alias!r}.")
         self.changes += 1
+
+    def kept(self, digests: Collection[str]) -> set[str]:
+        """Return those of these digests that a version still has."""
+        with reading(self.engine) as connection:
+            return rows.kept_digests(connection, digests)
 
     def materialise(self, version: Version) -> Path:
         """Return a local folder with the version's files, each byte of it verified; read only."""

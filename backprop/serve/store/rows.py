@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, insert, select, upda
 
 from backprop.errors import ArtefactError, NotFoundError
 from backprop.manifest import Digest
+from backprop.serve.faults import HTTPFault
 from backprop.serve.store.database import ALIASES, BLOBS, FILES, MODELS, VERSIONS, add_new
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "delete_versions",
     "digest_of",
     "find_version",
+    "kept_digests",
     "latest_versions",
     "list_versions",
     "numbers_of",
@@ -188,18 +190,40 @@ def aliases_of(connection: Connection, name: str | None = None) -> dict[str, dic
 
 
 def delete_versions(connection: Connection, name: str, number: int | None) -> None:
-    """Delete one version with the aliases that mean it, or all of a model.
+    """Delete one version, or all of a model and its aliases.
 
     The model's own row stays, so that no number is ever given twice.
 
     Raises:
         NotFoundError: there is nothing to delete.
+        HTTPFault: 409, aliases mean that version: whoever asks for them would lose it.
     """
     unwanted = delete(VERSIONS).where(VERSIONS.c.name == name)
     if number is not None:
+        _refuse_if_meant(connection, name, number)
         unwanted = unwanted.where(VERSIONS.c.number == number)
     if not connection.execute(unwanted).rowcount:
         raise _missing(connection, name, number)
+
+
+def _refuse_if_meant(connection: Connection, name: str, number: int) -> None:
+    """Refuse to delete a version that aliases mean; no further one can be set meanwhile."""
+    version = (VERSIONS.c.name == name) & (VERSIONS.c.number == number)
+    connection.execute(select(VERSIONS.c.number).where(version).with_for_update())
+    mine = (ALIASES.c.name == name) & (ALIASES.c.number == number)
+    query = select(ALIASES.c.alias).where(mine).order_by(ALIASES.c.alias)
+    if aliases := connection.scalars(query).all():
+        raise HTTPFault(
+            409,
+            f"Version {number} of {name!r} is what these aliases mean: {', '.join(aliases)}. "
+            "Set them to another version or delete them first.",
+        )
+
+
+def kept_digests(connection: Connection, digests: Collection[str]) -> set[str]:
+    """Return those of these digests that a version has."""
+    query = select(VERSIONS.c.digest).where(VERSIONS.c.digest.in_(digests)).distinct()
+    return set(connection.scalars(query))
 
 
 def _hold_blobs(connection: Connection, needed: set[str]) -> None:
@@ -255,5 +279,9 @@ def _missing(connection: Connection, name: str, ref: int | str | None) -> NotFou
     numbers = numbers_of(connection, name).get(name)
     if numbers is None:
         return NotFoundError(f"There is no uploaded model {name!r}.")
-    names = ", ".join(str(number) for number in numbers[-10:])
-    return NotFoundError(f"There is no version {ref!r} of {name!r}; the newest are: {names}.")
+    newest = ", ".join(str(number) for number in numbers[-10:])
+    aliases = ", ".join(list(aliases_of(connection, name).get(name, {}))[:10])
+    return NotFoundError(
+        f"There is no version {ref!r} of {name!r}; the newest are: {newest}"
+        + (f"; its aliases are: {aliases}." if aliases else ".")
+    )
