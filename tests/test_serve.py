@@ -243,18 +243,29 @@ def test_openai_s_own_client_gets_texts_whole_and_streamed(server: Server) -> No
     assert "".join(pieces) == whole.choices[0].message.content
     assert len([piece for piece in pieces if piece]) > 2
     assert chunks[-1].usage is not None and whole.usage is not None
-    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+    assert chunks[-1].usage == whole.usage
+    for message in messages:  # the template is read too
+        assert whole.usage.prompt_tokens > 10 + len(message["content"].split())
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
     own = client.completions.create(model=model, prompt=["Say hello.", "Count."], max_tokens=6)
     assert [each.index for each in own.choices] == [0, 1]
     assert own.choices[0].text == remote(server, "text-generation")("Say hello.", max_length=6)
     with pytest.raises(openai.BadRequestError, match="presence_penalty"):
         client.completions.create(model=model, prompt="a", presence_penalty=1)
+    with pytest.raises(
+        openai.BadRequestError, match="max_tokens is at most 4096 here; received 10"
+    ):
+        client.completions.create(model=model, prompt="a", max_tokens=10**6)
+    with pytest.raises(openai.BadRequestError, match="messages must not be empty"):
+        client.chat.completions.create(model=model, messages=[])
+    for path, field in (("chat/completions", "messages"), ("embeddings", "input")):
+        answer = server.client.post(f"/v1/{path}", json={"model": ""})
+        assert answer.json()["message"].startswith(f"{field} is missing; send ")
     with pytest.raises(openai.NotFoundError):
         client.completions.create(model="nothing-like-it", prompt="a")
 
 
-def test_a_finetuned_model_is_an_endpoint_for_every_client(server: Server) -> None:
+def test_a_finetuned_model_is_an_endpoint_for_every_client(server: Server, tmp_path: Path) -> None:
     sort = backprop.TextClassification()
     mails = EXAMPLES / "mail.csv"
     sort.finetune(str(mails), method="head", validation_split=0.25, show=False)
@@ -277,6 +288,15 @@ def test_a_finetuned_model_is_an_endpoint_for_every_client(server: Server) -> No
     assert alias.status_code == 200
     live = client.embeddings.create(model="mail-desk@live", input=text)
     assert live.model == "mail-desk@1"
+    told = server.client.get("/models/mail-desk").json()
+    assert (told["licence"], told["languages"]) == ("Apache-2.0", ["en"])
+    # Its own card says what it was made for, rather than what it began as.
+    card = (sort.save("mail-desk", path=tmp_path / "desk") / "README.md").read_text("utf-8")
+    assert 'pipeline_tag: "text-classification"' in card and 'license: "apache-2.0"' in card
+    assert "\nall-minilm-l6-v2, finetuned for text-classification: " in card
+    sort.model.description = "Sorts the mail of an office."
+    card = (sort.save("mail-desk", path=tmp_path / "desk") / "README.md").read_text("utf-8")
+    assert "\nSorts the mail of an office.\n" in card
 
 
 def test_a_stream_that_nobody_reads_on_ends(server: Server) -> None:

@@ -63,11 +63,17 @@ class TextGenerations:
             )
         return self.writer.stream(prompt, decoding, options.get("stop", ()))
 
-    def _prepare(self, row: Row, options: dict[str, Any], where: str) -> tuple[list[int], Decoding]:
+    def count_read(self, rows: Sequence[Row]) -> list[int]:
+        """Return how many tokens each row has with all that is put around it."""
+        return [len(self._prompt(row)) for row in rows]
+
+    def _prompt(self, row: Row) -> list[int]:
         if "messages" in row:
-            prompt = self.writer.ask(row["messages"])
-        else:
-            prompt = self.writer.prompt(fill(self.prompt, text=row["text"]))
+            return self.writer.ask(row["messages"])
+        return self.writer.prompt(fill(self.prompt, text=row["text"]))
+
+    def _prepare(self, row: Row, options: dict[str, Any], where: str) -> tuple[list[int], Decoding]:
+        prompt = self._prompt(row)
         max_new = self.writer.room(prompt, options.get("max_length"), where)
         if options.get("min_length", 0) > max_new:
             max_new = self.writer.room(prompt, options["min_length"], where)

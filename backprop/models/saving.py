@@ -16,7 +16,7 @@ from backprop import artefact, catalogue
 from backprop.errors import ArtefactError, InputError, NotFoundError
 from backprop.models import auto
 from backprop.models.base import BaseModel, without_progress_bars
-from backprop.models.cards import card
+from backprop.models.cards import card, described
 from backprop.models.fast import parts_of
 from backprop.models.places import saved_folder
 
@@ -41,7 +41,7 @@ def save(
     Args:
         model: any model; a class of your own is saved with ``dill`` beside its weights.
         name: 3 to 100 characters of a-z, 0-9, ``-`` and ``_``; the model's own by default.
-        description: for people; the model's own by default.
+        description: for people; the model's own by default, or what it was finetuned for.
         tasks: task strings; the model's own by default.
         details: anything else, JSON; the model's own by default.
         path: the folder; ``<cache>/<name>`` by default.
@@ -63,7 +63,7 @@ def save(
     meta = {
         **describe(model),
         "name": name,
-        "description": description or model.description or "",
+        "description": description or described(model.description, model.report),
         "tasks": list(tasks or model.tasks),
         "details": dict(details or model.details or {}),
         "version": importlib.metadata.version("backprop"),

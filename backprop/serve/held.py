@@ -142,6 +142,10 @@ class Held:
         """Return how many tokens each text has; 0 where that is not known."""
         return await self._owner.in_thread(partial(self._loaded.model.count, texts))
 
+    async def count_read(self, rows: list[Row]) -> list[int]:
+        """Return how many tokens the model reads for each row; 0 where that is not known."""
+        return await self._owner.in_thread(partial(self._loaded.model.count_read, rows))
+
     @property
     def most_new(self) -> int:
         """Tokens it writes at most where nobody says; 0 where that is not known."""

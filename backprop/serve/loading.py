@@ -100,6 +100,11 @@ class Model:
             tokens = getattr(getattr(self.handler, "writer", None), "tokens", None)
         return tokens.count(texts) if tokens is not None else [0] * len(texts)
 
+    def count_read(self, rows: list[Row]) -> list[int]:
+        """Return how many tokens the model reads for each row; 0 where that is not known here."""
+        own = getattr(self.handler, "count_read", None)
+        return own(rows) if own is not None else [0] * len(rows)
+
     @property
     def most_new(self) -> int:
         """Tokens it writes at most where nobody says; 0 where that is not known here."""

@@ -22,13 +22,18 @@ MOST_MESSAGES = 200
 FIELDS = {"role", "content", "name"}
 
 
-def conversation(value: object) -> list[dict[str, str]]:
-    """Return messages, each with ``role`` and ``content`` as text.
+def conversation(body: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the messages of a body, each with ``role`` and ``content`` as text.
 
     Raises:
-        InputError: they are of another form, or hold more than text.
+        InputError: they are missing, of another form, or hold more than text.
     """
-    if not isinstance(value, list) or not value:
+    if "messages" not in body:
+        raise InputError('messages is missing; send [{"role": "user", "content": "..."}].')
+    value = body["messages"]
+    if value == []:
+        raise InputError("messages must not be empty.")
+    if not isinstance(value, list):
         raise InputError(f"messages must be a list of messages; received {describe(value)}.")
     if len(value) > MOST_MESSAGES:
         raise InputError(f"messages has {len(value)}; at most {MOST_MESSAGES} are allowed.")

@@ -2,8 +2,8 @@
 
 What a field asks for and no model here does is refused rather than ignored. Where a field is left
 out the model's own default holds: texts are not sampled unless ``temperature``, ``top_p`` or
-``top_k`` say so. Tokens are counted in the texts themselves, without what a chat template puts
-around them, and ``finish_reason`` is ``length`` where a text has as many as were allowed.
+``top_k`` say so, or ``n`` asks for several. The tokens of a prompt are all that the model reads, a
+chat template's included; ``finish_reason`` is ``length`` where a text has as many as were allowed.
 
 Source: the OpenAPI document of OpenAI's API, version 2.3.0.
 """
@@ -165,7 +165,7 @@ async def _write(services: Services, shape: Shape, request: Request) -> Response
         with await services.registry.using(target, TEXTS, len(asked.rows)) as model:
             answers = await model.answer(asked.rows, asked.options)
             texts = [text for own in answers for text in (own if isinstance(own, list) else [own])]
-            read = sum(await model.count(asked.prompts))
+            read = sum(await model.count_read(asked.rows))
             return texts, read, await model.count(texts), model.most_new
 
     texts, read, written, most_new = await while_connected(request, answer())
@@ -186,14 +186,12 @@ class Asked:
 
     Args:
         rows: what to answer.
-        prompts: all the text in it, for counting.
         options: those of ``text-generation``.
         streams: whether the text is to be sent as it comes.
         counts: whether a stream ends with its usage.
     """
 
     rows: list[inputs.Row]
-    prompts: list[str]
     options: dict[str, Any]
     streams: bool
     counts: bool
@@ -211,17 +209,34 @@ async def _asked(settings: Settings, shape: Shape, body: Mapping[str, Any], size
     streams = _flag(body.get("stream"), "stream")
     counts = _usage_asked(body.get("stream_options"))
     if shape.is_chat:
-        messages = conversation(body.get("messages"))
-        prompts = [message["content"] for message in messages]
-        checked_texts = await checked(TEXTS, {"text": "\n".join(prompts), **given}, size, settings)
+        messages = conversation(body)
+        said = "\n".join(message["content"] for message in messages)
+        checked_texts = await _checked(body, {"text": said, **given}, size, settings)
         rows: list[inputs.Row] = [{"messages": messages}]
     else:
         prompts = _texts(body, "prompt")
-        checked_texts = await checked(TEXTS, {"text": prompts, **given}, size, settings)
+        checked_texts = await _checked(body, {"text": prompts, **given}, size, settings)
         rows = checked_texts.rows
     if streams and (len(rows) > 1 or checked_texts.options.get("num_generations", 1) > 1):
         raise InputError("stream follows one prompt and one text; send several requests.")
-    return Asked(rows, prompts, checked_texts.options, streams, counts)
+    return Asked(rows, checked_texts.options, streams, counts)
+
+
+async def _checked(
+    body: Mapping[str, Any], given: Mapping[str, Any], size: int, settings: Settings
+) -> inputs.Request:
+    """Return what was given, checked; what is wrong is told by the names that the body has.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    try:
+        return await checked(TEXTS, given, size, settings)
+    except InputError as error:
+        for name, ours in OPTIONS.items():
+            if name != ours and body.get(name) is not None and str(error).startswith(f"{ours} "):
+                raise InputError(name + str(error).removeprefix(ours)) from error
+        raise
 
 
 def _texts(body: Mapping[str, Any], name: str) -> list[str]:
@@ -230,9 +245,13 @@ def _texts(body: Mapping[str, Any], name: str) -> list[str]:
     Raises:
         InputError: there are none, or token ids in their place.
     """
-    value = body.get(name)
+    if name not in body:
+        raise InputError(f"{name} is missing; send a string or a list of them.")
+    value = body[name]
     texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not texts:
+    if texts == []:
+        raise InputError(f"{name} must not be empty.")
+    if not isinstance(texts, list):
         raise InputError(f"{name} must be a string or a list of them; received {describe(value)}.")
     if any(isinstance(each, (int, list)) for each in texts):
         raise InputError(f"{name} holds token ids; send the text itself.")

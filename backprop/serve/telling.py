@@ -10,6 +10,7 @@ import psutil
 
 from backprop import catalogue
 from backprop.errors import NotFoundError
+from backprop.models.cards import ancestor
 from backprop.serve.registry import Registry, Target
 from backprop.specs import SPECS
 
@@ -96,13 +97,14 @@ class Told:
         }
 
     def _of_hub(self, own: Any) -> dict[str, Any]:
+        began = ancestor(own.latest.meta)
         return {
             "name": own.name,
             "tasks": list(own.latest.meta.get("tasks", [])),
             "description": own.latest.description or own.latest.meta.get("description", ""),
             "source": "hub",
-            "licence": "",
-            "languages": [],
+            "licence": began.licence if began else "",
+            "languages": began.languages if began else [],
             "size": "",
             "parameters": 0,
             "default_for": [],
