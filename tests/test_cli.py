@@ -519,6 +519,21 @@ def test_help_lists_the_commands(cli: Cli) -> None:
     assert all(task in cli("run", "--help").out for task in SPECS)
 
 
+@pytest.mark.parametrize(
+    ("line", "help_of"),
+    [
+        ("serve --prt 1", "backprop serve"),
+        ("run qa --qestion a", "backprop run qa"),
+        ("keys create", "backprop keys create"),
+        ("modls", "backprop"),
+    ],
+)
+def test_a_mistyped_command_is_shown_its_own_help(line: str, help_of: str, cli: Cli) -> None:
+    result = cli(*line.split())
+    assert result.code == 2
+    assert result.err.endswith(f" See: {help_of} --help\n")
+
+
 def test_models_in_a_pipe_are_a_line_each(cli: Cli) -> None:
     names = [line.split("\t")[0] for line in cli("models").lines]
     assert names == list(AutoModel.list_models(return_dict=True))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import backprop
-from backprop import manifest
+from backprop import cli, manifest
 from backprop.client import connections, fetching, references, tries
 from backprop.client.address import Server
 from backprop.errors import (
@@ -102,6 +102,16 @@ def test_a_fetched_model_answers_as_the_one_that_was_sent(
     assert (found.name, found.description) == ("mine", "second")
     with pytest.raises(UnsupportedTaskError):
         backprop.QA("hub://mine")
+
+
+def test_the_command_fetches_from_a_hub(
+    hub: Running, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BACKPROP_API_URL", hub.url)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["pull", "hub://mine@1"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"hub://mine@1\t{fetch(hub.url)}\n"
 
 
 def test_where_the_hub_is_is_asked_for(cache: Path) -> None:

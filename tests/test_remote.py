@@ -284,8 +284,20 @@ def test_an_error_has_the_servers_words_and_status(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:9", "nonsense", "ftp://127.0.0.1", "http://[::1"]
+    ("url", "said"),
+    [
+        ("127.0.0.1:9", r"received '127.0.0.1:9'; did you mean http://127.0.0.1:9\?"),
+        ("u:pw@server", r"received 'server'; did you mean http://server\?"),
+        ("ftp://127.0.0.1", "must begin with http:// or https://; received 'ftp://127.0.0.1'$"),
+        ("http://", "received 'http:'"),
+    ],
 )
+def test_an_address_that_is_none_is_told_before_anything_is_sent(url: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        backprop.Emotion(api_url=url)("nice")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://[::1"])
 def test_a_server_out_of_reach_is_named(url: str, server: Server) -> None:
     with pytest.raises(RemoteError, match="could not be reached.*check api_url") as refused:
         backprop.Emotion(api_url=url)("nice")
@@ -633,6 +645,17 @@ def pieces(*events: Any, end: str = "data: [DONE]\n\n") -> Fault:
     return answer
 
 
+def cut_off(handler: BaseHTTPRequestHandler) -> None:
+    """Answer with a piece of a stream whose connection then breaks, as at a server's end."""
+    event = f"data: {json.dumps(piece('a'))}\n\n".encode()
+    handler.send_response(200)
+    handler.send_header("transfer-encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+    handler.wfile.flush()
+    handler.close_connection = True
+
+
 def piece(text: str) -> dict[str, Any]:
     return {"choices": [{"index": 0, "text": text}]}
 
@@ -659,6 +682,7 @@ def test_a_text_streams_as_it_is_written(server: Server) -> None:
         (pieces(piece("a"), {"message": "it failed", "error": {}}), "in an error: it failed"),
         (pieces(piece("a"), "data: nonsense\n\n"), "in an error: no message"),
         (pieces(piece("a"), end=""), "broke off before its end"),
+        (cut_off, "broke off before its end, as when a server is stopped"),
         (says(400, b'{"message": "no such field"}'), "answered 400: no such field"),
     ],
 )

@@ -294,6 +294,9 @@ def test_the_command_tells_what_is_missing_and_never_the_key(
         cli.main(["upload", str(saved)])
     assert ended.value.code == 2
     assert "backprop serve" in capsys.readouterr().err
+    (saved.parent / "nothing").mkdir()
+    with pytest.raises(InputError, match="'.*nothing' is empty"):
+        backprop.upload(saved.parent / "nothing", api_url=hub.url)
     hub.refusing.append(("HEAD", 403, {}))
     with pytest.raises(SystemExit) as ended:
         cli.main(["upload", str(saved), "--api-url", hub.url, "--api-key", "bp_key_secret"])

@@ -95,7 +95,8 @@ def _report(error: Exception) -> tuple[str, int]:
     usage = getattr(error, "format_message", None)
     if usage is not None:
         text = _first_line(usage())
-        return f"{text} See: backprop --help" if text else "", MENDABLE
+        command = getattr(getattr(error, "ctx", None), "command_path", "backprop")
+        return f"{text} See: {command} --help" if text else "", MENDABLE
     if isinstance(error, BackpropError):
         # Faults of data have a line each.
         text = str(error).strip()

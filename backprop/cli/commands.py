@@ -15,6 +15,7 @@ from typer import Argument, Option
 from backprop import catalogue
 from backprop.cli.printing import write
 from backprop.cli.quiet import announced
+from backprop.client import references
 from backprop.errors import InputError, NotFoundError
 from backprop.models import places
 from backprop.models.auto import AutoModel
@@ -85,7 +86,9 @@ def check(
 
 @app.command(no_args_is_help=True)
 def pull(
-    names: Annotated[list[str] | None, Argument(metavar="NAME…", help="Models by name.")] = None,
+    names: Annotated[
+        list[str] | None, Argument(metavar="NAME…", help="Models by name; hub://NAME of a server.")
+    ] = None,
     starter: Annotated[bool, Option("--starter", help="All models of size starter.")] = False,
 ) -> None:
     """Fetch models into the cache, so that they work without a network."""
@@ -137,12 +140,15 @@ def bench(
         raise typer.Exit(FAILED)
 
 
-def _parts(name: str) -> Iterator[tuple[str, Callable[[], Path]]]:
+def _parts(name: str) -> Iterator[tuple[str, Callable[[], Path | None]]]:
     """Yield what to fetch for a model: the name and fetcher of it, or of those it is made of.
 
     Raises:
         NotFoundError: there is no such model.
     """
+    if references.is_reference(name):
+        yield name, partial(places.saved_folder, name)
+        return
     try:
         entry = catalogue.get(name)
     except NotFoundError:

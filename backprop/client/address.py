@@ -12,6 +12,7 @@ from backprop.errors import InputError
 __all__ = ["Server", "of_hub", "of_task"]
 
 URL, KEY = "BACKPROP_API_URL", "BACKPROP_API_KEY"
+WEB = re.compile(r"https?://[^/\s]", re.IGNORECASE)
 SENDABLE = re.compile(r"[\x21-\x7e]*")
 
 
@@ -24,7 +25,7 @@ class Server:
         key: sent as ``x-api-key``; never shown.
 
     Raises:
-        InputError: the key holds what no key has.
+        InputError: the address is none, or the key holds what no key has.
     """
 
     url: str
@@ -36,13 +37,18 @@ class Server:
         object.__setattr__(self, "key", self.key.strip())
         if not SENDABLE.fullmatch(self.key):
             raise InputError("api_key holds a character that no key has; copy the key again.")
+        if not WEB.match(self.url):
+            meant = "" if "://" in self.url else f"; did you mean http://{self.shown}?"
+            raise InputError(
+                f"api_url must begin with http:// or https://; received {self.shown!r}{meant}"
+            )
 
     @property
     def shown(self) -> str:
         """The address without the name and password it may hold."""
-        scheme, marks, rest = self.url.partition("://")
-        host, slash, path = rest.partition("/")
-        return f"{scheme}{marks}{host.rpartition('@')[2]}{slash}{path}"
+        scheme = "".join(self.url.partition("://")[:2]) if "://" in self.url else ""
+        host, slash, path = self.url.removeprefix(scheme).partition("/")
+        return f"{scheme}{host.rpartition('@')[2]}{slash}{path}"
 
     @property
     def headers(self) -> dict[str, str]:

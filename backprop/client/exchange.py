@@ -159,7 +159,7 @@ def read(server: Server, answer: Answer) -> Any:
 
 def refusal(server: Server, status: int, headers: Mapping[str, str], content: bytes) -> RemoteError:
     """Return the error that an answer stands for."""
-    words = said(server, Answer(status, headers, content).json(), SILENT.get(status, "no message"))
+    words = said(server, Answer(status, headers, content).json(), SILENT.get(status, SILENCE))
     if 300 <= status < 400:
         place = server.clean(headers.get("location", "elsewhere"))
         words = f"it points to {place}, which is not followed; pass the address meant as api_url"
@@ -173,10 +173,14 @@ def refusal(server: Server, status: int, headers: Mapping[str, str], content: by
 
 
 SILENT: Mapping[int, str] = {
-    401: "it does not know this api_key, or wants one",
-    403: "this api_key may not do that",
+    401: "it wants a key, or does not know this one; pass api_key (on the command line --api-key), "
+    "or set BACKPROP_API_KEY",
+    403: "this api_key may not do that; one of scope write, or admin, may be needed",
 }
 """What a status means where the answer has no message, as those to HEAD never have."""
+
+
+SILENCE = "no message, so it may be no backprop server; check the host and port of api_url"
 
 
 def said(server: Server, content: Any, otherwise: str = "no message") -> str:
@@ -189,17 +193,16 @@ def said(server: Server, content: Any, otherwise: str = "no message") -> str:
 
 def unreached(server: Server, path: str, error: Exception, timeout_s: float) -> RemoteError:
     """Return the error for a request that got no answer."""
-    url = f"{server.shown}/{path}"
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return RemoteError(
-            f"{url} gave no answer within {timeout_s:g} s; pass a larger timeout_s, or send less "
-            "at once."
+            f"{server.shown}/{path} gave no answer within {timeout_s:g} s; pass a larger "
+            "timeout_s, or send less at once."
         )
     said = server.clean(str(error)) or type(error).__name__
     if isinstance(error, httpx.ConnectTimeout):
         said = f"no connection within {CONNECT_S:g} s"
     return RemoteError(
-        f"{url} could not be reached ({said}); check api_url, and that the server runs."
+        f"{server.shown} could not be reached ({said}); check api_url, and that the server runs."
     )
 
 

@@ -52,6 +52,8 @@ def events(server: Server, request: Request, *, timeout_s: float) -> Iterator[di
         except FAILED as error:
             if isinstance(error, BROKEN) and not began:
                 pause_s = tries.pause_s()
+            if began and not isinstance(error, httpx.TimeoutException):
+                raise _broken_off(server) from error
             if pause_s is None:
                 raise unreached(server, request.path, error, timeout_s) from error
         time.sleep(pause_s)
@@ -65,7 +67,14 @@ def _read(server: Server, response: httpx.Response) -> Iterator[dict[str, Any]]:
         if data == END:
             return
         yield _event(server, data)
-    raise RemoteError(f"The stream of {server.shown} broke off before its end; ask again.")
+    raise _broken_off(server)
+
+
+def _broken_off(server: Server) -> RemoteError:
+    return RemoteError(
+        f"The stream of {server.shown} broke off before its end, as when a server is stopped; ask "
+        "again."
+    )
 
 
 def _event(server: Server, data: str) -> dict[str, Any]:

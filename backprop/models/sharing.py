@@ -190,9 +190,11 @@ def _read(name: str | Path) -> artefact.Artefact:
     folder = saved_folder(str(name))
     if folder is None:
         raise NotFoundError(
-            f"There is no saved model {str(name)!r}; pass a model, or save it first: "
-            "backprop.save(model, 'my-model')."
+            f"There is no saved model {str(name)!r}; save one first: backprop.save(model, "
+            "'my-model'), or backprop finetune … --output my-model."
         )
+    if not any(folder.iterdir()):
+        raise InputError(f"The folder {str(name)!r} is empty; pass one that a model was saved in.")
     if not artefact.was_saved(folder):
         raise InputError(
             f"{str(name)!r} is a folder of another library's form; load it and pass the model: "
