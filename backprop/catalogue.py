@@ -141,6 +141,12 @@ def get(name: str) -> Entry:
     return copy.deepcopy(_models()[found])
 
 
+def find(name: str) -> Entry | None:
+    """Return the model of that name or alias; None, and at once, where there is none."""
+    found = _names().get(name.lower())
+    return copy.deepcopy(_models()[found]) if found is not None else None
+
+
 def task_aliases(task: str) -> dict[str, str]:
     """Return the names that in 2021 meant a model within ``task`` only, such as ``english``.
 

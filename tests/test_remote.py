@@ -261,7 +261,7 @@ def test_lists_and_numbers_of_any_kind_become_json(server: Server, wrapped: Any)
     [
         (400, b'{"message": "text is too long"}', "text is too long"),
         (401, b'{"message": "wrong key"}', "wrong key"),
-        (500, b'{"detail": "x"}', "no message"),
+        (500, b'{"detail": "x"}', r"no message \(request"),
         (502, b"<html>Bad gateway</html>", "no message"),
         (404, b"[1]", "no message"),
         (200, b'{"other": 1}', "no message"),
@@ -287,9 +287,11 @@ def test_an_error_has_the_servers_words_and_status(
     ("url", "said"),
     [
         ("127.0.0.1:9", r"received '127.0.0.1:9'; did you mean http://127.0.0.1:9\?"),
-        ("u:pw@server", r"received 'server'; did you mean http://server\?"),
+        ("u:pw@server", r"received 'server'; did you mean http://server\?$"),
+        ("http:/u:pw@server", "received 'server'"),
+        ("https:///u:p/w@server", "received 'server'"),
         ("ftp://127.0.0.1", "must begin with http:// or https://; received 'ftp://127.0.0.1'$"),
-        ("http://", "received 'http:'"),
+        ("http://", "received 'http:'$"),
     ],
 )
 def test_an_address_that_is_none_is_told_before_anything_is_sent(url: str, said: str) -> None:

@@ -330,6 +330,9 @@ def test_only_administrators_reach_what_no_rule_lists(door: Door, method: str, p
         ("POST", "/text-clasification", 404, "; did you mean /text-classification?"),
         ("POST", "/embeddings", 404, "; did you mean /v1/embeddings?"),
         ("POST", "/v1/text-classification", 404, "; did you mean /text-classification?"),
+        ("GET", "/models/", 404, "; did you mean /models?"),
+        ("GET", "/v1/", 404, "at this address; GET /openapi.json lists"),
+        ("GET", "/v1/catalogue/" + "x" * 1000, 404, "at this address; GET /openapi.json lists"),
         ("GET", "/nothing/of/ours", 404, "at this address; GET /openapi.json lists"),
         ("GET", "/text-classification", 405, "This address takes POST."),
         ("POST", "/models/x", 405, "This address takes DELETE, GET, HEAD."),
@@ -341,13 +344,17 @@ def test_a_lost_request_is_shown_the_way(
     settings = Settings(data=tmp_path)
     services = open_services(settings)
     guard = create_app(settings, services)
-    door = Door(guard, keys, Clock(), {each: services.keys.create(each)[1] for each in SCOPES})
-    for scope in SCOPES:
-        answer = door(method, path, key=scope)
+    try:
+        door = Door(guard, keys, Clock())
+        answers = [door(method, path)]  # without keys everything is open
+        door.given = {each: services.keys.create(each)[1] for each in SCOPES}
+        answers += [door(method, path, key=scope) for scope in SCOPES]
+    finally:
+        services.keys.close()
+        services.hub.close()
+    for answer in answers:
         assert answer.status == status
         assert told in json.loads(answer.body)["message"]
-    services.keys.close()
-    services.hub.close()
 
 
 @given(

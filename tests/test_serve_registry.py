@@ -177,7 +177,7 @@ def test_over_its_budget_models_go_once_nobody_uses_them(
 def test_a_model_that_was_deleted_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "CHECK_S", 0.02)
     own = settings(tmp_path, idle_s=0)
-    hub = Hub(own, vet=lambda folder: {**vet(folder), "tasks": [TASK]})
+    hub = Hub(own, vet=lambda folder: {**vet(folder), "tasks": [TASK, "emotion"]})
     for word in ("one", "two"):
         hub.commit("mine", put_all(hub, saved(word)))
     registry = Loading(own, hub)
@@ -186,12 +186,14 @@ def test_a_model_that_was_deleted_goes(tmp_path: Path, monkeypatch: pytest.Monke
         await registry.start()
         for name in ("mine@1", "mine@2", ""):
             await ask(registry, "a", name)
+        await ask(registry, "a", "mine@1", "emotion")
         with await registry.using(await registry.find("mine@1", TASK), TASK) as held:
             hub.delete("mine", 1)
+            await until(lambda: registry.closed == ["mine"])  # the one that nobody uses
             await asyncio.sleep(0.1)
-            assert registry.closed == []
+            assert registry.closed == ["mine"]
             assert await held.answer([{"text": "a"}], {}) == ["A"]
-        await until(lambda: registry.closed == ["mine"])
+        await until(lambda: registry.closed == ["mine", "mine"])
         await asyncio.sleep(0.1)
         assert [own.label for own in registry.loaded.values()] == ["mine@2", "all-minilm-l6-v2"]
 

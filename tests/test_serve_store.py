@@ -181,7 +181,24 @@ def test_models_are_listed_by_name_with_their_newest_version(hub: Hub) -> None:
 
 
 @on_both_databases
-def test_an_alias_is_rolled_back_and_forward_and_goes_with_its_version(hub: Hub) -> None:
+def test_an_alias_that_was_set_is_not_lost_to_a_delete_meanwhile(hub: Hub) -> None:
+    upload(hub, word="last")
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            number = upload(hub).number
+            calls = [
+                pool.submit(hub.set_alias, "mine", "live", number),
+                pool.submit(hub.delete, "mine", number),
+            ]
+            is_set, is_deleted = (call.exception() is None for call in calls)
+            assert is_set != is_deleted
+            if is_set:
+                assert hub.version("mine", "live").number == number
+                hub.delete_alias("mine", "live")
+
+
+@on_both_databases
+def test_an_alias_is_rolled_back_and_forward_and_holds_its_version(hub: Hub) -> None:
     upload(hub, word="one")
     upload(hub, word="two")
     for number in (2, 1, 2, 1):

@@ -438,8 +438,9 @@ def test_rows_of_a_step(batch_size: int | None, optimal: int | None, rows: int) 
 
 
 def test_what_a_few_rows_take_tells_how_many_fit() -> None:
-    # In a process of its own: what earlier tests left could be freed meanwhile.
+    # In a process of its own, where no other thread frees anything meanwhile.
     process = run_python("""
+        import gc
         import time
         import torch
         from backprop.trainer import memory
@@ -452,6 +453,13 @@ def test_what_a_few_rows_take_tells_how_many_fit() -> None:
             time.sleep(0.05)  # as long as a pass, so that it is seen
             print("tried", rows, int(held[-1]))
 
+        class Garbage:
+            def __init__(self):
+                self.held, self.own = torch.ones(16 * ROW_BYTES // 4), self
+
+        Garbage()  # freed within the attempt it would hide what that takes
+        gc.disable()
+        attempted, attempt = attempt, lambda rows: (gc.collect(), attempted(rows))
         for most in 8, 32:
             print("fits", memory.fitting_rows(attempt, most, torch.device("cpu")))
     """)

@@ -87,7 +87,8 @@ def check(
 @app.command(no_args_is_help=True)
 def pull(
     names: Annotated[
-        list[str] | None, Argument(metavar="NAME…", help="Models by name; hub://NAME of a server.")
+        list[str] | None,
+        Argument(metavar="NAME…", help="Models by name; hub://NAME of $BACKPROP_API_URL."),
     ] = None,
     starter: Annotated[bool, Option("--starter", help="All models of size starter.")] = False,
 ) -> None:
@@ -140,14 +141,14 @@ def bench(
         raise typer.Exit(FAILED)
 
 
-def _parts(name: str) -> Iterator[tuple[str, Callable[[], Path | None]]]:
+def _parts(name: str) -> Iterator[tuple[str, Callable[[], Path]]]:
     """Yield what to fetch for a model: the name and fetcher of it, or of those it is made of.
 
     Raises:
         NotFoundError: there is no such model.
     """
     if references.is_reference(name):
-        yield name, partial(places.saved_folder, name)
+        yield name, partial(places.find_folder, name)
         return
     try:
         entry = catalogue.get(name)

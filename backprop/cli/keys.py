@@ -58,7 +58,7 @@ def list_keys(data: Data = None, database: Database = "") -> None:
     with _keys(data, database, make=False) as keys:
         found, place = keys.list(), keys.place
     if not found:
-        sys.stderr.write(f"no keys in {place}; make one: backprop keys create --scope infer\n")
+        sys.stderr.write(f"no keys in {place}\n")
     for key in found:
         state = f"revoked {key.revoked:%Y-%m-%d}" if key.revoked else "active"
         write(f"{key.id}\t{key.scope}\t{key.created:%Y-%m-%d}\t{state}\t{key.name}\n")
@@ -86,17 +86,18 @@ def _keys(data: Path | None, database: str, *, make: bool = True) -> Iterator[Ke
     Args:
         data: the server's folder.
         database: URL of its database.
-        make: whether a folder that is not there is made, rather than taken for a mistake.
+        make: whether a database that is not there is made, rather than taken for a mistake.
     """
     for package in ("sqlalchemy", "orjson"):
         require(package, extra="serve")
     settings_class = load("backprop.serve.settings:Settings")
     places = {} if data is None else {"data": data.expanduser().absolute()}
     settings = settings_class(database_url=database, **places)
-    if not (make or database or settings.data.is_dir()):
+    file = load("backprop.serve.store.database:file_of")(settings.database_url, settings.data)
+    if not make and file is not None and not file.is_file():
         raise InputError(
-            f"There is no server's folder at {settings.data}, so there are no keys; say which one "
-            "with --data, or make the first key there: backprop keys create --scope infer"
+            f"There is no server's database at {file}, so there are no keys; say where it is with "
+            "--data or --database."
         )
     engine = load("backprop.serve.store.database:open_engine")(settings.database_url, settings.data)
     try:

@@ -12,7 +12,7 @@ from backprop.errors import InputError
 __all__ = ["Server", "of_hub", "of_task"]
 
 URL, KEY = "BACKPROP_API_URL", "BACKPROP_API_KEY"
-WEB = re.compile(r"https?://[^/\s]", re.IGNORECASE)
+HTTP_URL = re.compile(r"https?://[^/\s]", re.IGNORECASE)
 SENDABLE = re.compile(r"[\x21-\x7e]*")
 
 
@@ -32,23 +32,28 @@ class Server:
     key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        """Trim both, and check the key before a library puts it into a message."""
+        """Trim both, and check them before a library puts them into a message."""
         object.__setattr__(self, "url", self.url.strip().rstrip("/"))
         object.__setattr__(self, "key", self.key.strip())
         if not SENDABLE.fullmatch(self.key):
             raise InputError("api_key holds a character that no key has; copy the key again.")
-        if not WEB.match(self.url):
-            meant = "" if "://" in self.url else f"; did you mean http://{self.shown}?"
+        if not HTTP_URL.match(self.url):
+            received = self.url.rpartition("@")[2]  # what is before it may be a password
+            meant = (
+                f"; did you mean http://{received}?"
+                if re.match(r"[\w.-]+(:\d|/|$)", received)
+                else ""
+            )
             raise InputError(
-                f"api_url must begin with http:// or https://; received {self.shown!r}{meant}"
+                f"api_url must begin with http:// or https://; received {received!r}{meant}"
             )
 
     @property
     def shown(self) -> str:
         """The address without the name and password it may hold."""
-        scheme = "".join(self.url.partition("://")[:2]) if "://" in self.url else ""
-        host, slash, path = self.url.removeprefix(scheme).partition("/")
-        return f"{scheme}{host.rpartition('@')[2]}{slash}{path}"
+        scheme, marks, rest = self.url.partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{marks}{host.rpartition('@')[2]}{slash}{path}"
 
     @property
     def headers(self) -> dict[str, str]:

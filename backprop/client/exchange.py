@@ -159,7 +159,9 @@ def read(server: Server, answer: Answer) -> Any:
 
 def refusal(server: Server, status: int, headers: Mapping[str, str], content: bytes) -> RemoteError:
     """Return the error that an answer stands for."""
-    words = said(server, Answer(status, headers, content).json(), SILENT.get(status, SILENCE))
+    is_foreign = "x-request-id" not in headers and 400 <= status < 500
+    silence = SILENT.get(status, FOREIGN if is_foreign else SILENCE)
+    words = said(server, Answer(status, headers, content).json(), silence)
     if 300 <= status < 400:
         place = server.clean(headers.get("location", "elsewhere"))
         words = f"it points to {place}, which is not followed; pass the address meant as api_url"
@@ -179,11 +181,11 @@ SILENT: Mapping[int, str] = {
 }
 """What a status means where the answer has no message, as those to HEAD never have."""
 
+SILENCE = "no message"
+FOREIGN = f"{SILENCE}, so it may be no backprop server; check the host and port of api_url"
 
-SILENCE = "no message, so it may be no backprop server; check the host and port of api_url"
 
-
-def said(server: Server, content: Any, otherwise: str = "no message") -> str:
+def said(server: Server, content: Any, otherwise: str = SILENCE) -> str:
     """Return the message in an answer, in the form of 2021 or in OpenAI's, made safe to show."""
     found = content if isinstance(content, dict) else {}
     inner = found.get("error")

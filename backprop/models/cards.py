@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from backprop import catalogue
-from backprop.catalogue import Entry
-from backprop.errors import NotFoundError
 from backprop.hub import HubSource
 from backprop.models.places import is_repository
 from backprop.specs import SPECS
 
-__all__ = ["ancestor", "card", "described"]
+__all__ = ["card", "description_of"]
 
 PIPELINES: Mapping[str, str] = {
     "qa": "question-answering",
@@ -32,9 +30,10 @@ PIPELINES: Mapping[str, str] = {
 BEGAN_WITH = re.compile(r"^- began with: (.+)$", re.MULTILINE)
 """In a report of a finetuning: the model it began with."""
 
-
-MOST_NAMED = 10
-"""Labels that a description names."""
+FINETUNED = re.compile(r".+, finetuned for [a-z-]+(: .*)?\.")
+"""A description that nobody wrote."""
+MOST_NAMED, MOST_CHARACTERS = 10, 60
+"""Labels that it names, and of each."""
 
 
 def card(meta: Mapping[str, Any]) -> str:
@@ -63,51 +62,40 @@ def _facts(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return what hubs search by, each value JSON, which is YAML too."""
     tasks = [task for task in meta["tasks"] if task in SPECS]
     facts: dict[str, Any] = {"library_name": "backprop", "tags": ["backprop", *tasks]}
-    learned = str((meta.get("report") or {}).get("task"))
+    learned = (meta.get("report") or {}).get("task")
     if tasks:
-        facts["pipeline_tag"] = PIPELINES[learned if learned in tasks else tasks[0]]
+        facts["pipeline_tag"] = PIPELINES[
+            next((task for task in tasks if task == learned), tasks[0])
+        ]
     return {**facts, **_origin(meta)}
 
 
-def ancestor(meta: Mapping[str, Any]) -> Entry | None:
-    """Return the catalogue model that this one was finetuned from, or is; None if there is none."""
-    try:
-        return catalogue.get(_began_with(meta) or str(meta["name"]))
-    except NotFoundError:
-        return None
-
-
-def described(description: str | None, report: Mapping[str, Any] | None) -> str:
-    """Return the description of a model that is saved.
+def description_of(description: str | None, report: Mapping[str, Any] | None) -> str:
+    """Return what a model that is saved is, for people.
 
     Args:
         description: its own.
-        report: of its finetuning, after which what the catalogue says of it no longer holds.
+        report: of its finetuning, after which neither the catalogue's words nor those of an
+            earlier finetuning hold; the caller's own do.
     """
     if not report:
         return description or ""
-    try:
-        if description and description != catalogue.get(str(report["model"])).description:
-            return description
-    except NotFoundError:
-        return description or ""
-    labels = [str(label) for label in report.get("labels") or ()]
-    more = ", …" if len(labels) > MOST_NAMED else ""
-    told = f": {', '.join(labels[:MOST_NAMED])}{more}" if labels else ""
-    return f"{report['model']}, finetuned for {report['task']}{told}."
-
-
-def _began_with(meta: Mapping[str, Any]) -> str | None:
-    found = BEGAN_WITH.search(meta.get("card") or "")
-    return found[1].strip() if found else None
+    began = catalogue.find(str(report["model"]))
+    is_old = began is not None and description == began.description
+    if description and not is_old and not FINETUNED.fullmatch(description):
+        return description
+    labels = [" ".join(str(label).split())[:MOST_CHARACTERS] for label in report.get("labels", ())]
+    named = ", ".join([*labels[:MOST_NAMED], *(["…"] if len(labels) > MOST_NAMED else [])])
+    return f"{report['model']}, finetuned for {report['task']}{named and ': '}{named}."
 
 
 def _origin(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return licence and base model, as far as they are known."""
-    entry = ancestor(meta)
+    found = BEGAN_WITH.search(meta["card"] or "")
+    name = found[1].strip() if found else str(meta["name"])
+    entry = catalogue.find(name)
     if entry is None:
-        name = _began_with(meta)
-        return {"base_model": name} if name and is_repository(name) else {}
+        return {"base_model": name} if found and is_repository(name) else {}
     origin: dict[str, Any] = {"license": entry.licence.lower()} if entry.licence else {}
     repositories = [source.repo for source in entry.sources if isinstance(source, HubSource)]
     if repositories:

@@ -16,7 +16,7 @@ from backprop import artefact, catalogue
 from backprop.errors import ArtefactError, InputError, NotFoundError
 from backprop.models import auto
 from backprop.models.base import BaseModel, without_progress_bars
-from backprop.models.cards import card, described
+from backprop.models.cards import card, description_of
 from backprop.models.fast import parts_of
 from backprop.models.places import saved_folder
 
@@ -63,7 +63,7 @@ def save(
     meta = {
         **describe(model),
         "name": name,
-        "description": description or described(model.description, model.report),
+        "description": description or description_of(model.description, model.report),
         "tasks": list(tasks or model.tasks),
         "details": dict(details or model.details or {}),
         "version": importlib.metadata.version("backprop"),

@@ -71,6 +71,9 @@ RULES = (
     Rule("POST", "/logout", PUBLIC, "form"),
 )
 
+LONGEST_MEANT = 200
+"""Characters of an address that another is looked for: it is part of the answer."""
+
 UNLISTED = Rule("*", "(other)", "admin")
 
 
@@ -96,11 +99,13 @@ def methods_of(path: str) -> list[str]:
 
 def nearest(method: str, path: str) -> str | None:
     """Return the address that was probably meant by one that is none."""
+    if len(path) > LONGEST_MEANT:
+        return None
     other = path.removeprefix("/v1") if path.startswith("/v1/") else f"/v1{path}"
-    if rule_of(method, other) is not UNLISTED:
+    if other != "/" and rule_of(method, other) is not UNLISTED:
         return other
     known = [rule.path for rule in RULES if rule.method == method and "{" not in rule.path]
-    return next(iter(get_close_matches(path, known, 1, 0.8)), None)
+    return next(iter(get_close_matches(path, known, n=1, cutoff=0.8)), None)
 
 
 def _by_pattern(method: str, path: str) -> Rule | None:

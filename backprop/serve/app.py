@@ -107,9 +107,12 @@ def create_app(settings: Settings, services: Services | None = None) -> Guard:
     handlers = _handlers(own)
     app = Starlette(routes=_routes(own), lifespan=lifespan, exception_handlers=handlers)
     app.state.services = own
+    lost = Starlette(exception_handlers=handlers)
+    # One spelling of each address, whatever the key: what no rule lists is not redirected either.
+    app.router.redirect_slashes = lost.router.redirect_slashes = False
     return Guard(
         web.FriendlyErrors(app),
-        web.FriendlyErrors(Starlette(exception_handlers=handlers)),
+        web.FriendlyErrors(lost),
         keys=own.keys,
         settings=settings,
         sessions=own.sessions,
@@ -199,7 +202,9 @@ async def _http(request: Request, error: HTTPException) -> Response:
     if error.status_code not in (404, 405):
         return _error(request, error.detail, error.status_code, error.headers)
     path = request.scope["path"]
-    if allowed := ", ".join(methods_of(path)):
+    methods = methods_of(path)
+    if methods and request.method not in methods:
+        allowed = ", ".join(methods)
         return _error(request, f"This address takes {allowed}.", 405, {"allow": allowed})
     meant = nearest(request.method, path)
     return _error(request, NOTHING.format(hint=f"; did you mean {meant}?" if meant else ""), 404)

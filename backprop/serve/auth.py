@@ -1,4 +1,4 @@
-"""The door of the server: every request passes here, and is refused unless a rule lets it in.
+"""The door of the server: every request passes here, and reaches a route if a rule lets it.
 
 It is the outermost layer, plain ASGI. In order: is the server meant (``Host``), does another site's
 page ask (``Origin``, ``Sec-Fetch-Site``), whose key is it and may that key do this (``access.py``),
@@ -74,8 +74,8 @@ class Guard:
 
     Args:
         app: what is guarded.
-        lost: answers in place of ``app`` where there is no route, unless it is an administrator
-            who asks: a route that was left out of the table of rules is not open to others.
+        lost: answers keys below ``admin`` where no rule lists a route: one that was left out of
+            the table of rules is not open to them.
         keys: who may come in.
         settings: of the server.
         sessions: of the web page; by default new ones.

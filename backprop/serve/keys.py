@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import string
 import threading
@@ -143,9 +144,8 @@ class Keys:
         Raises:
             NotFoundError: there is no key of that id.
         """
-        prefix, _, rest = id.partition("_")
-        if prefix == PREFIX and rest:
-            id = rest.partition("_")[0]  # the secret is shown nowhere
+        # Of a whole key only this is ever shown.
+        id = re.sub(rf".*\b{PREFIX}_", "", id.strip()).partition("_")[0]
         now = datetime.now(timezone.utc)
         with writing(self._engine) as connection:
             found = connection.execute(select(KEYS.c.id).where(KEYS.c.id == id)).first()

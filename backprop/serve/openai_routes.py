@@ -2,8 +2,9 @@
 
 What a field asks for and no model here does is refused rather than ignored. Where a field is left
 out the model's own default holds: texts are not sampled unless ``temperature``, ``top_p`` or
-``top_k`` say so, or ``n`` asks for several. The tokens of a prompt are all that the model reads, a
-chat template's included; ``finish_reason`` is ``length`` where a text has as many as were allowed.
+``top_k`` say so, or ``n`` asks for several. The tokens of a prompt are all that a
+model that writes reads, its chat template's included; those of an embedding are the text's own.
+``finish_reason`` is ``length`` where a text has as many as were allowed.
 
 Source: the OpenAPI document of OpenAI's API, version 2.3.0.
 """
@@ -11,9 +12,11 @@ Source: the OpenAPI document of OpenAI's API, version 2.3.0.
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,7 +28,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from backprop import inputs
-from backprop.errors import InputError
+from backprop.errors import InputError, UnsupportedTaskError
 from backprop.pictures import describe
 from backprop.serve.answers import body_of, checked, to_json
 from backprop.serve.connection import while_connected
@@ -120,7 +123,8 @@ async def _embeddings(services: Services, request: Request) -> Response:
         raise InputError(f"encoding_format must be float or base64; received {describe(encoding)}.")
     texts = _texts(body, "input")
     given = {"text": texts, "dimensions": body.get("dimensions")}
-    asked = await checked(VECTORS, given, size, services.settings)
+    with _in_names_of(body, "input"):
+        asked = await checked(VECTORS, given, size, services.settings)
     target = await services.registry.find(name, VECTORS)
     request.state.facts = {"model": target.label, "rows": len(texts)}
 
@@ -150,7 +154,9 @@ async def _write(services: Services, shape: Shape, request: Request) -> Response
     start = time.perf_counter()
     body, size = await body_of(request)
     name = model_of(body)
-    asked = await _asked(services.settings, shape, body, size)
+    primary = "messages" if shape.is_chat else "prompt"
+    with _in_names_of(body, primary):
+        asked = await _asked(services.settings, primary, body, size)
     target = await services.registry.find(name, TEXTS)
     request.state.facts = {"model": target.label, "rows": len(asked.rows)}
     head = {
@@ -159,7 +165,8 @@ async def _write(services: Services, shape: Shape, request: Request) -> Response
         "model": target.label,
     }
     if asked.streams:
-        return await stream(services, request, shape, target, asked, head)
+        with _in_names_of(body, primary):
+            return await stream(services, request, shape, target, asked, head)
 
     async def answer() -> tuple[list[str], int, list[int], int]:
         with await services.registry.using(target, TEXTS, len(asked.rows)) as model:
@@ -168,7 +175,8 @@ async def _write(services: Services, shape: Shape, request: Request) -> Response
             read = sum(await model.count_read(asked.rows))
             return texts, read, await model.count(texts), model.most_new
 
-    texts, read, written, most_new = await while_connected(request, answer())
+    with _in_names_of(body, primary):
+        texts, read, written, most_new = await while_connected(request, answer())
     most = asked.options.get("max_length") or most_new
     services.metrics.request(TEXTS, target.name, time.perf_counter() - start)
     services.metrics.tokens(target.name, read, sum(written))
@@ -197,46 +205,51 @@ class Asked:
     counts: bool
 
 
-async def _asked(settings: Settings, shape: Shape, body: Mapping[str, Any], size: int) -> Asked:
+async def _asked(settings: Settings, primary: str, body: Mapping[str, Any], size: int) -> Asked:
     """Return what a body asks for.
 
     Raises:
         InputError: it does not fit.
     """
-    primary = "messages" if shape.is_chat else "prompt"
     _known(body, {primary, "stream", "stream_options", *OPTIONS})
     given = {ours: body[name] for name, ours in OPTIONS.items() if body.get(name) is not None}
     streams = _flag(body.get("stream"), "stream")
     counts = _usage_asked(body.get("stream_options"))
-    if shape.is_chat:
+    if primary == "messages":
         messages = conversation(body)
         said = "\n".join(message["content"] for message in messages)
-        checked_texts = await _checked(body, {"text": said, **given}, size, settings)
+        checked_texts = await checked(TEXTS, {"text": said, **given}, size, settings)
         rows: list[inputs.Row] = [{"messages": messages}]
     else:
         prompts = _texts(body, "prompt")
-        checked_texts = await _checked(body, {"text": prompts, **given}, size, settings)
+        checked_texts = await checked(TEXTS, {"text": prompts, **given}, size, settings)
         rows = checked_texts.rows
     if streams and (len(rows) > 1 or checked_texts.options.get("num_generations", 1) > 1):
         raise InputError("stream follows one prompt and one text; send several requests.")
     return Asked(rows, checked_texts.options, streams, counts)
 
 
-async def _checked(
-    body: Mapping[str, Any], given: Mapping[str, Any], size: int, settings: Settings
-) -> inputs.Request:
-    """Return what was given, checked; what is wrong is told by the names that the body has.
+@contextmanager
+def _in_names_of(body: Mapping[str, Any], primary: str) -> Iterator[None]:
+    """Tell what is wrong by the names that a body has, in place of ours.
+
+    Args:
+        body: what was sent.
+        primary: its field that has the text.
 
     Raises:
-        InputError: it does not fit.
+        InputError: one was raised inside.
     """
     try:
-        return await checked(TEXTS, given, size, settings)
-    except InputError as error:
-        for name, ours in OPTIONS.items():
-            if name != ours and body.get(name) is not None and str(error).startswith(f"{ours} "):
-                raise InputError(name + str(error).removeprefix(ours)) from error
+        yield
+    except UnsupportedTaskError:
         raise
+    except InputError as error:
+        told = re.sub(r"^text\b", primary, str(error))
+        for name, ours in reversed(list(OPTIONS.items())):  # of two names of one the last holds
+            if body.get(name) is not None:
+                told = re.sub(rf"\b{ours}\b", name, told)
+        raise InputError(told) from error
 
 
 def _texts(body: Mapping[str, Any], name: str) -> list[str]:

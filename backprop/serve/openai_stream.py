@@ -135,7 +135,7 @@ async def _events(
     except Exception:
         yield _event({"message": BROKEN, "error": {"message": BROKEN}})
         raise
-    read = sum(await model.count_read([asked.rows[0]]))
+    read = sum(await model.count_read(asked.rows))
     [written] = await model.count(["".join(parts)])
     most = asked.options.get("max_length") or model.most_new
     reason = "length" if most and written >= most else "stop"

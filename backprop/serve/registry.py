@@ -331,24 +331,25 @@ class Registry:
             for key in [key for key, (when, _) in self._failed.items() if now - when > FAILED_S]:
                 self._failed.pop(key)
             try:
-                for key in await self._deleted():
-                    await self._unload(key)
                 while idle_s and (old := self._oldest(idle_s)) is not None:
                     await self._unload(old)
                 # Models that were all in use when the last was loaded stayed in spite of it.
                 if self.loaded:
                     await self._make_room(max(self.loaded.values(), key=_is_wanted))
+                # Last, since it fails while the database is out of reach.
+                while (gone := await self._deleted()) is not None:
+                    await self._unload(gone)
             except Exception as error:
                 logger.error("failed", exc_info=error)
 
-    async def _deleted(self) -> list[Key]:
-        """Return the idle models of which the hub has no version any more."""
+    async def _deleted(self) -> Key | None:
+        """Return an idle model of which the hub has no version now, if there is one."""
         own = {target.identity for target in self.served.values()}
         digests = {digest for digest, _ in self.loaded if digest not in own}
         if self.hub is None or not digests:
-            return []
+            return None
         gone = digests - await self.in_thread(partial(self.hub.kept, digests))
-        return [key for key, _ in self._idle() if key[0] in gone]
+        return next((key for key, _ in self._idle() if key[0] in gone), None)
 
     def _oldest(self, idle_s: float) -> Key | None:
         """Return an idle model that was not used for so long, if there is one now."""

@@ -10,7 +10,6 @@ import psutil
 
 from backprop import catalogue
 from backprop.errors import NotFoundError
-from backprop.models.cards import ancestor
 from backprop.serve.registry import Registry, Target
 from backprop.specs import SPECS
 
@@ -97,7 +96,8 @@ class Told:
         }
 
     def _of_hub(self, own: Any) -> dict[str, Any]:
-        began = ancestor(own.latest.meta)
+        report = own.latest.meta.get("report")
+        began = catalogue.find(str(report.get("model"))) if isinstance(report, dict) else None
         return {
             "name": own.name,
             "tasks": list(own.latest.meta.get("tasks", [])),

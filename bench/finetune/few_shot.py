@@ -5,7 +5,7 @@ judged. Logistic regression on the frozen encoder's vectors is the baseline. The
 turns, each in a process of its own; seconds are those of training, without loading and judging.
 
 Run as ``python bench/finetune/few_shot.py [DATA_FOLDER]``, on an idle machine, after
-``python -m bench.peers``.
+``python -m bench.environment``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from backprop.models.places import find_folder
-from bench import peers
+from bench.environment import FOLDER, python_of
 from bench.finetune.peers import processes, rows
 
 OURS, SETFIT, LOGISTIC = "backprop", "SetFit", "logistic"
@@ -54,14 +54,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=0, help="only the first; 0 is all 77")
     parser.add_argument("--method", default="auto", help="of this library")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peers", type=Path, default=peers.FOLDER, help="their environment")
+    parser.add_argument("--peers", type=Path, default=FOLDER, help="their environment")
     parser.add_argument("--without", nargs="*", choices=SCRIPTS, default=[], help="leave out")
     parser.add_argument("--json", type=Path, help="file for all figures, written after each run")
     arguments = parser.parse_args()
     if SETFIT in arguments.without:
         arguments.peer_seeds = 0
     if arguments.peer_seeds:
-        peers.python_of(arguments.peers)
+        python_of(arguments.peers)
     return arguments
 
 
@@ -93,7 +93,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
 def compete(name: str, job: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
     """Return and print what one contender makes of a job."""
     is_peer = name == SETFIT
-    python = peers.python_of(arguments.peers) if is_peer else sys.executable
+    python = python_of(arguments.peers) if is_peer else sys.executable
     answer = processes.run(SCRIPTS[name], job, threads=arguments.threads, python=python)
     accuracy, seconds = 100 * answer["accuracy"], answer["seconds"]
     print(f"{job['seed']:>4}  {name:<12}{accuracy:>12.2f}{seconds:>10.1f}", flush=True)

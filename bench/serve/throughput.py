@@ -6,7 +6,7 @@ every server anew, one after the other, and sends the same requests with 1, 8 an
 Zero-shot with ten labels: our default against FastAPI over transformers' pipeline.
 
 Run as ``python -m bench.serve.throughput``, on an idle machine; peers are installed by
-``python -m bench.peers``.
+``python -m bench.environment``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from backprop.bench import sides
-from bench import peers
+from bench.environment import FOLDER, python_of
 from bench.serve.client import load, request
 from bench.serve.servers import Server, free_port, ours, peer
 
@@ -70,7 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=400, help="with 8 clients and more")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peers", type=Path, default=peers.FOLDER, help="their environment")
+    parser.add_argument("--peers", type=Path, default=FOLDER, help="their environment")
     parser.add_argument("--only", nargs="*", choices=("sentences", "mixed", "zero-shot"))
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -83,7 +83,7 @@ def sentences(count: int) -> list[str]:
 
 def vectors(arguments: argparse.Namespace, what: str, texts: list[str]) -> dict[str, Any]:
     """Measure text vectors."""
-    python = peers.python_of(arguments.peers)
+    python = python_of(arguments.peers)
     model = {"BENCH_MODEL": str(sides.folder(sides.ENCODER))}
     threads = str(arguments.threads)
     common = {**model, "BENCH_THREADS": threads, "OMP_NUM_THREADS": threads}
@@ -108,7 +108,7 @@ def vectors(arguments: argparse.Namespace, what: str, texts: list[str]) -> dict[
 
 def zero_shot(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure zero-shot classification; the peer takes seconds a request, so there are few."""
-    python = peers.python_of(arguments.peers)
+    python = python_of(arguments.peers)
     threads = str(arguments.threads)
     common = {"BENCH_MODEL": str(sides._nli()), "BENCH_THREADS": threads}
     texts = sides.texts(64)

@@ -40,6 +40,7 @@ __all__ = [
     "MODELS",
     "VERSIONS",
     "add_new",
+    "file_of",
     "open_engine",
     "reading",
     "writing",
@@ -200,6 +201,20 @@ def add_new(
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     return connection.execute(statement).rowcount == 1
+
+
+def file_of(url: str, data: Path) -> Path | None:
+    """Return the file of an SQLite database; None of any other.
+
+    Args:
+        url: see ``open_engine``.
+        data: see ``open_engine``.
+
+    Raises:
+        InputError: the URL is none.
+    """
+    address = _address(url, data)
+    return Path(str(address.database)) if address.get_backend_name() == SQLITE else None
 
 
 def _address(url: str, data: Path) -> URL:

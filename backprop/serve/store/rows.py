@@ -280,7 +280,8 @@ def _missing(connection: Connection, name: str, ref: int | str | None) -> NotFou
     if numbers is None:
         return NotFoundError(f"There is no uploaded model {name!r}.")
     newest = ", ".join(str(number) for number in numbers[-10:])
-    aliases = ", ".join(list(aliases_of(connection, name).get(name, {}))[:10])
+    known = list(aliases_of(connection, name).get(name, {}))
+    aliases = ", ".join([*known[:10], *(["…"] if len(known) > 10 else [])])
     return NotFoundError(
         f"There is no version {ref!r} of {name!r}; the newest are: {newest}"
         + (f"; its aliases are: {aliases}." if aliases else ".")

@@ -1,6 +1,7 @@
 """The environment of what we are measured beside: its requirements never meet the project's.
 
-Made by ``python -m bench.peers [--folder bench/.peers]``, from ``peers.txt``; Python 3.11 or newer.
+Made by ``python -m bench.environment [--folder bench/.peers]``, from ``peers.txt``; Python 3.11 or
+newer.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ FOLDER = Path(__file__).parent / ".peers"
 PINS = Path(__file__).parent / "peers.txt"
 
 
-def python_of(environment: Path) -> str:
+def python_of(folder: Path) -> str:
     """Return the peers' interpreter; end with what to type if they are not installed."""
-    python = _python(environment)
+    python = _python(folder)
     if not python.exists():
         raise SystemExit(
-            f"The peers are not installed in {environment}; first run\n"
-            f"  python -m bench.peers --folder {environment}"
+            f"The peers are not installed in {folder}; first run\n"
+            f"  python -m bench.environment --folder {folder}"
         )
     return str(python)
 
@@ -41,8 +42,8 @@ def main() -> None:
     subprocess.run(install, check=True)
 
 
-def _python(environment: Path) -> Path:
-    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def _python(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 if __name__ == "__main__":
