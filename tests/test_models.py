@@ -315,7 +315,7 @@ def test_all_pairs_of_texts_and_labels_share_batches(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(TorchEngine, "run", counted)
     given = {"text": ["a cat", "two dogs", "rain"] * 4, "labels": ["x", "y", "z", "sport"]}
     loaded("bert_nli3")(given, task="text-classification")
-    assert rows == [48]
+    assert sum(rows) == 48 and len(rows) <= 2
 
 
 def test_a_model_without_labels_of_its_own_asks_for_some() -> None:

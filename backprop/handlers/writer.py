@@ -9,7 +9,7 @@ from typing import Any
 
 from backprop.engines import Decoding, Generation, Generator
 from backprop.errors import InputError
-from backprop.handlers.batching import in_batches
+from backprop.handlers.batching import FEWEST, in_batches
 from backprop.handlers.prompts import ChatTemplate, Message
 from backprop.handlers.tokens import Tokens
 from backprop.inputs import SAMPLING
@@ -125,6 +125,7 @@ class Writer:
                 chosen,
                 [(len(prompts[i]) + decoding.max_new) * copies for i in chosen],
                 functools.partial(self._run, prompts, decoding, allowed),
+                overhead=FEWEST,  # each step reads all weights, however few rows there are
                 **self.generator.limits,
             )
             for i, generations in zip(chosen, results, strict=True):
