@@ -124,7 +124,9 @@ def test_dill_leaves_handlers_out_and_the_copy_answers_alike() -> None:
     again = dill.loads(dill.dumps(model, recurse=True))
     assert "_handlers" in model.__dict__
     assert "_handlers" not in again.__dict__
-    assert again(given, task="text-classification") == expected
+    # Its weights lie elsewhere in memory, by which products of one row are summed in another order.
+    for own, wanted in zip(again(given, task="text-classification"), expected, strict=True):
+        assert own == pytest.approx(wanted, abs=1e-6)
 
 
 # --- calls ----------------------------------------------------------------------------------
