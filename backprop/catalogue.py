@@ -129,7 +129,7 @@ def get(name: str) -> Entry:
     Raises:
         NotFoundError: there is none; the message has the names nearest to it.
     """
-    found = _names().get(name.lower())
+    found = find(name)
     if found is None:
         saved = artefact.saved_names()
         near = difflib.get_close_matches(name.lower(), [*_names(), *saved], n=3)
@@ -138,7 +138,7 @@ def get(name: str) -> Entry:
         raise NotFoundError(
             f"There is no model {name!r}. {hint}To see the catalogue, run: backprop models.{own}"
         )
-    return copy.deepcopy(_models()[found])
+    return found
 
 
 def find(name: str) -> Entry | None:

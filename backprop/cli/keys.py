@@ -93,12 +93,13 @@ def _keys(data: Path | None, database: str, *, make: bool = True) -> Iterator[Ke
     settings_class = load("backprop.serve.settings:Settings")
     places = {} if data is None else {"data": data.expanduser().absolute()}
     settings = settings_class(database_url=database, **places)
-    file = load("backprop.serve.store.database:file_of")(settings.database_url, settings.data)
-    if not make and file is not None and not file.is_file():
-        raise InputError(
-            f"There is no server's database at {file}, so there are no keys; say where it is with "
-            "--data or --database."
-        )
+    if not make:
+        file = load("backprop.serve.store.database:file_of")(settings.database_url, settings.data)
+        if file is not None and not file.is_file():
+            raise InputError(
+                f"There is no server's database at {file}, so there are no keys; say where it is "
+                "with --data or --database."
+            )
     engine = load("backprop.serve.store.database:open_engine")(settings.database_url, settings.data)
     try:
         keys = load("backprop.serve.keys:Keys")(engine)

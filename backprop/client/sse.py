@@ -50,10 +50,10 @@ def events(server: Server, request: Request, *, timeout_s: float) -> Iterator[di
                 if pause_s is None:
                     raise refusal(server, response.status_code, response.headers, content)
         except FAILED as error:
-            if isinstance(error, BROKEN) and not began:
-                pause_s = tries.pause_s()
             if began and not isinstance(error, httpx.TimeoutException):
                 raise _broken_off(server) from error
+            if isinstance(error, BROKEN) and not began:
+                pause_s = tries.pause_s()
             if pause_s is None:
                 raise unreached(server, request.path, error, timeout_s) from error
         time.sleep(pause_s)

@@ -49,10 +49,10 @@ def in_batches(
         overhead: what a batch costs beside its padded tokens, in tokens; a share of the budget by
             default.
     """
+    if overhead is None:
+        overhead = budget // OVERHEAD_SHARE
     results: list[Result | None] = [None] * len(items)
-    for batch in _batches(
-        lengths, budget, max_rows, budget // OVERHEAD_SHARE if overhead is None else overhead
-    ):
+    for batch in _batches(lengths, budget, max_rows, overhead):
         answers = run([items[i] for i in batch])
         for i, answer in zip(batch, answers, strict=True):
             results[i] = answer

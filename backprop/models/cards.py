@@ -85,7 +85,7 @@ def description_of(description: str | None, report: Mapping[str, Any] | None) ->
     if description and not is_old and not FINETUNED.fullmatch(description):
         return description
     labels = [" ".join(str(label).split())[:MOST_CHARACTERS] for label in report.get("labels", ())]
-    named = ", ".join([*labels[:MOST_NAMED], *(["…"] if len(labels) > MOST_NAMED else [])])
+    named = ", ".join(labels[:MOST_NAMED]) + ", …" * (len(labels) > MOST_NAMED)
     return f"{report['model']}, finetuned for {report['task']}{named and ': '}{named}."
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from backprop import artefact, catalogue
 from backprop.catalogue import Entry
 from backprop.engines import ASKED, PRECISIONS
-from backprop.errors import InputError, NotFoundError
+from backprop.errors import InputError
 from backprop.handlers.plans import Plan, place, plan_key
 from backprop.models.places import saved_folder
 from backprop.optional import load
@@ -96,10 +96,10 @@ def identity(name: str) -> str:
 
     Empty for folders and repositories whose content nothing vouches for.
     """
-    try:
-        return identity_of(catalogue.get(name))
-    except NotFoundError:
-        folder = saved_folder(name)
+    entry = catalogue.find(name)
+    if entry is not None:
+        return identity_of(entry)
+    folder = saved_folder(name)
     if folder is None or not artefact.was_saved(folder):
         return ""
     return identity_of(artefact.read(folder).folder)

@@ -50,7 +50,7 @@ def save(
         InputError: there is no name, or it breaks the rule.
     """
     name = artefact.check_name(name or model.name)
-    if path is None and _is_in_catalogue(name):
+    if path is None and catalogue.find(name) is not None:
         if name == model.name:
             raise InputError(
                 f"The model still has the name of the catalogue's {name!r}; give it one of its "
@@ -129,13 +129,6 @@ def load(
     model.report = found.meta.get("report")
     model.tasks = list(found.meta["tasks"])
     return model.to(device).eval() if device is not None else model.eval()
-
-
-def _is_in_catalogue(name: str) -> bool:
-    try:
-        return bool(catalogue.get(name))
-    except NotFoundError:
-        return False
 
 
 def describe(model: BaseModel) -> dict[str, Any]:

@@ -138,14 +138,12 @@ def _refuse_taken(name: str) -> None:
         InputError: it is one, or no name at all.
     """
     artefact.check_name(name)
-    try:
-        entry = catalogue.get(name)
-    except NotFoundError:
-        return
-    raise InputError(
-        f"{name!r} is the name of the catalogue's {entry.name}, which every server has; give yours "
-        "another one: upload(name='my-model')."
-    )
+    entry = catalogue.find(name)
+    if entry is not None:
+        raise InputError(
+            f"{name!r} is the name of the catalogue's {entry.name}, which every server has; give "
+            "yours another one: upload(name='my-model')."
+        )
 
 
 @contextmanager

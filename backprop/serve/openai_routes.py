@@ -2,8 +2,8 @@
 
 What a field asks for and no model here does is refused rather than ignored. Where a field is left
 out the model's own default holds: texts are not sampled unless ``temperature``, ``top_p`` or
-``top_k`` say so, or ``n`` asks for several. The tokens of a prompt are all that a
-model that writes reads, its chat template's included; those of an embedding are the text's own.
+``top_k`` say so, or ``n`` asks for several. The tokens of a prompt are all that a model
+that writes reads, its chat template's included; those of an embedding are the text's own.
 ``finish_reason`` is ``length`` where a text has as many as were allowed.
 
 Source: the OpenAPI document of OpenAI's API, version 2.3.0.
@@ -157,25 +157,25 @@ async def _write(services: Services, shape: Shape, request: Request) -> Response
     primary = "messages" if shape.is_chat else "prompt"
     with _in_names_of(body, primary):
         asked = await _asked(services.settings, primary, body, size)
-    target = await services.registry.find(name, TEXTS)
-    request.state.facts = {"model": target.label, "rows": len(asked.rows)}
-    head = {
-        "id": f"{shape.prefix}-{secrets.token_hex(12)}",
-        "created": int(time.time()),
-        "model": target.label,
-    }
-    if asked.streams:
-        with _in_names_of(body, primary):
+        target = await services.registry.find(name, TEXTS)
+        request.state.facts = {"model": target.label, "rows": len(asked.rows)}
+        head = {
+            "id": f"{shape.prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": target.label,
+        }
+        if asked.streams:
             return await stream(services, request, shape, target, asked, head)
 
-    async def answer() -> tuple[list[str], int, list[int], int]:
-        with await services.registry.using(target, TEXTS, len(asked.rows)) as model:
-            answers = await model.answer(asked.rows, asked.options)
-            texts = [text for own in answers for text in (own if isinstance(own, list) else [own])]
-            read = sum(await model.count_read(asked.rows))
-            return texts, read, await model.count(texts), model.most_new
+        async def answer() -> tuple[list[str], int, list[int], int]:
+            with await services.registry.using(target, TEXTS, len(asked.rows)) as model:
+                answers = await model.answer(asked.rows, asked.options)
+                texts = [
+                    text for own in answers for text in (own if isinstance(own, list) else [own])
+                ]
+                read = sum(await model.count_read(asked.rows))
+                return texts, read, await model.count(texts), model.most_new
 
-    with _in_names_of(body, primary):
         texts, read, written, most_new = await while_connected(request, answer())
     most = asked.options.get("max_length") or most_new
     services.metrics.request(TEXTS, target.name, time.perf_counter() - start)

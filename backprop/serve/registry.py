@@ -162,9 +162,8 @@ class Registry:
     def _hint(self, name: str) -> str:
         """Return what to do about a name that nothing here has, or not in that version."""
         served = {each.name for each in self.served.values()}
-        try:
-            entry = catalogue.get(name)
-        except NotFoundError:
+        entry = catalogue.find(name)
+        if entry is None:
             names = served.union(self.hub.names(COMPARED) if self.hub is not None else ())
             near = [] if name in names else get_close_matches(name.lower(), names, n=3)
             nearest = f"The nearest names are: {', '.join(near)}. " if near else ""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from backprop import artefact, catalogue, manifest
-from backprop.errors import InputError, NotFoundError
+from backprop.errors import InputError
 from backprop.manifest import SHA256, Digest, FolderFault
 from backprop.serve.faults import HTTPFault
 from backprop.specs import SPECS
@@ -175,13 +175,8 @@ def _check_apart(files: Mapping[str, Digest]) -> None:
 
 
 def _is_in_catalogue(name: str) -> bool:
-    if any(name in catalogue.task_aliases(task) for task in SPECS):
-        return True
-    try:
-        catalogue.get(name)
-    except NotFoundError:
-        return False
-    return True
+    is_alias = any(name in catalogue.task_aliases(task) for task in SPECS)
+    return is_alias or catalogue.find(name) is not None
 
 
 def _shown(value: object) -> str:

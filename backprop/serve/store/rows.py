@@ -281,7 +281,7 @@ def _missing(connection: Connection, name: str, ref: int | str | None) -> NotFou
         return NotFoundError(f"There is no uploaded model {name!r}.")
     newest = ", ".join(str(number) for number in numbers[-10:])
     known = list(aliases_of(connection, name).get(name, {}))
-    aliases = ", ".join([*known[:10], *(["…"] if len(known) > 10 else [])])
+    aliases = ", ".join(known[:10]) + ", …" * (len(known) > 10)
     return NotFoundError(
         f"There is no version {ref!r} of {name!r}; the newest are: {newest}"
         + (f"; its aliases are: {aliases}." if aliases else ".")
